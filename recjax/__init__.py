@@ -1,0 +1,3 @@
+"""recjax: graph recommendation in JAX, as pure functions over jraph graph tuples."""
+
+__version__ = "0.1.0"

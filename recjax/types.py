@@ -1,0 +1,220 @@
+"""Core types of recjax, and the legend of dimension letters.
+
+Legend, used in every signature and docstring of the package::
+
+    U  users                 N  nodes of a graph (U + I + A, and padding)
+    I  items                 E  directed edges
+    A  attribute nodes       D  embedding width
+    B  batch                 F  width of a feature vector
+    L  propagation layers    H  heads
+    K  length of a list      M  modalities, or negatives of one row
+    C  items of one chunk    n  interactions
+
+Parameters are plain nested dicts, configuration is a frozen dataclass, data travels
+in the NamedTuples below.  Arrays that live on the host are ``np.ndarray``, arrays on
+a device are ``jax.Array``; the one step from the first to the second is
+`recjax.data.make_context`.
+"""
+
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+import jraph
+import numpy as np
+
+Params: TypeAlias = dict[str, Any]
+
+
+class Interactions(NamedTuple):
+    """Rows of (user, item), on the host, by contiguous ids.
+
+    Attributes:
+      users: ``[n]`` int32.
+      items: ``[n]`` int32.
+      values: ``[n]`` float32 ratings, counts or weights; None where there are none.
+      times: ``[n]`` int64, unix seconds in every bundled source; None where unknown.
+      relations: ``[n]`` int32 index into the dataset's relation names (view, cart,
+        buy); None for a dataset of one behaviour.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray | None = None
+    times: np.ndarray | None = None
+    relations: np.ndarray | None = None
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows n."""
+        return len(self.users)
+
+    def take(self, rows: np.ndarray) -> "Interactions":
+        """The given rows (an index array or a boolean mask), in that order."""
+        return Interactions(*(None if x is None else x[rows] for x in self))
+
+
+class Spec(NamedTuple):
+    """Sizes that a model needs to make its parameters; hashable.
+
+    Attributes:
+      num_users: U.
+      num_items: I.
+      num_attributes: A, the attribute nodes of the graph.
+      features: name and width F of each item feature table.
+    """
+
+    num_users: int
+    num_items: int
+    num_attributes: int = 0
+    features: tuple[tuple[str, int], ...] = ()
+
+
+class ItemLists(NamedTuple):
+    """One sorted list of distinct items a user (compressed sparse rows).
+
+    Row u is ``items[pointer[u] : pointer[u + 1]]``, ascending.
+
+    Attributes:
+      pointer: ``[U + 1]`` int32.
+      items: ``[n]`` int32.
+    """
+
+    pointer: Any
+    items: Any
+
+
+class Feature(NamedTuple):
+    """A feature vector an item, with a presence mask.
+
+    Attributes:
+      values: ``[I, F]`` floating; rows of absent items are 0.
+      present: ``[I]`` bool.
+    """
+
+    values: Any
+    present: Any
+
+
+class NegativeTable(NamedTuple):
+    """What drawing negatives needs; made by `recjax.sampling.make_negative_table`.
+
+    Attributes:
+      mass: ``[I]`` uint32, running sum of the items' integer weights.
+      seen: the items that are never drawn for a user.
+      seen_mass: ``[n]`` uint32, running sum of weights over ``seen.items``, each
+        user's row starting from 0 (the row's own item excluded).
+    """
+
+    mass: jax.Array
+    seen: ItemLists
+    seen_mass: jax.Array
+
+
+class Context(NamedTuple):
+    """All that stays constant while a model trains, on device.
+
+    It is an argument of jitted functions, never a closure, and holds nothing but
+    training interactions.
+
+    Attributes:
+      graph: users first, then items, then attribute nodes; see `recjax.data.graph`.
+      users: ``[n]`` int32, the user of each training pair.
+      items: ``[n]`` int32, the item of each training pair.
+      seen: the training items of each user.
+      item_counts: ``[I]`` float32, training pairs of each item.
+      negatives: the table that `recjax.sampling.sample_negatives` draws from.
+      features: item feature tables by name.
+    """
+
+    graph: jraph.GraphsTuple
+    users: jax.Array
+    items: jax.Array
+    seen: ItemLists
+    item_counts: jax.Array
+    negatives: NegativeTable
+    features: dict[str, Feature]
+
+
+class Batch(NamedTuple):
+    """Training pairs of one step.
+
+    Attributes:
+      users: ``[B]`` int32.
+      items: ``[B]`` int32, the positives.
+      negatives: ``[B, M]`` int32, items that the user does not know.
+      weight: ``[B]`` float32, 1 for a real row and 0 for padding.
+    """
+
+    users: jax.Array
+    items: jax.Array
+    negatives: jax.Array
+    weight: jax.Array
+
+
+class Embeddings(NamedTuple):
+    """Representations of all users and items; a score is their dot product.
+
+    Attributes:
+      users: ``[U, D]``.
+      items: ``[I, D]``.
+    """
+
+    users: jax.Array
+    items: jax.Array
+
+
+class Scorer(Protocol):
+    """What ranking asks of a model.
+
+    ``embed`` runs once an evaluation and returns whatever the model scores with
+    (`Embeddings`, for most); ``score`` runs once a block of users and items.
+    ``fold_in`` replaces the users of that state by new ones, known only by their
+    lists of items, without training.
+    """
+
+    def embed(self, params: Params, context: Context) -> Any:
+        """Everything that scoring needs, from parameters and training data."""
+        ...
+
+    def score(
+        self, params: Params, state: Any, users: jax.Array, items: jax.Array
+    ) -> jax.Array:
+        """Scores ``[B, C]`` of users ``[B]`` for items ``[C]``; higher is better."""
+        ...
+
+    def fold_in(
+        self, params: Params, context: Context, state: Any, histories: ItemLists
+    ) -> Any:
+        """The state whose user b is a newcomer with the list ``histories`` row b."""
+        ...
+
+
+class Recommender(Scorer, Protocol):
+    """A model that is trained by gradient steps.
+
+    A frozen dataclass that is its own configuration: printable, hashable, saved with
+    the run.
+    """
+
+    @property
+    def num_negatives(self) -> int:
+        """Negatives M drawn for each training pair."""
+        ...
+
+    def init(self, key: jax.Array, spec: Spec) -> Params:
+        """Fresh parameters for a dataset of these sizes."""
+        ...
+
+    def loss(
+        self, params: Params, context: Context, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Loss of one batch, and scalars worth logging."""
+        ...
+
+
+class ClosedForm(Scorer, Protocol):
+    """A model whose parameters are computed from the training data in one go."""
+
+    def solve(self, context: Context) -> Params:
+        """The parameters."""
+        ...
