@@ -50,7 +50,8 @@ class Interactions(NamedTuple):
 
     def take(self, rows: np.ndarray) -> "Interactions":
         """The given rows (an index array or a boolean mask), in that order."""
-        return Interactions(*(None if x is None else x[rows] for x in self))
+        rest = (None if x is None else x[rows] for x in self[2:])
+        return Interactions(self.users[rows], self.items[rows], *rest)
 
 
 class Spec(NamedTuple):
@@ -101,13 +102,13 @@ class NegativeTable(NamedTuple):
     Attributes:
       mass: ``[I]`` uint32, running sum of the items' integer weights.
       seen: the items that are never drawn for a user.
-      seen_mass: ``[n]`` uint32, running sum of weights over ``seen.items``, each
-        user's row starting from 0 (the row's own item excluded).
+      unseen_before: ``[n]`` uint32, for each entry of ``seen``, the weight of the
+        items with a lower id that its user does not know.
     """
 
-    mass: jax.Array
+    mass: Any
     seen: ItemLists
-    seen_mass: jax.Array
+    unseen_before: Any
 
 
 class Context(NamedTuple):

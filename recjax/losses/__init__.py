@@ -1,0 +1,19 @@
+"""Losses: scores in, a scalar out; masked rows do not count."""
+
+from recjax.losses._pairwise import bce_loss, bpr_loss
+from recjax.losses._regularise import batch_l2_loss, table_l2_loss
+from recjax.losses._softmax import (
+    full_softmax_loss,
+    in_batch_softmax_loss,
+    sampled_softmax_loss,
+)
+
+__all__ = [
+    "batch_l2_loss",
+    "bce_loss",
+    "bpr_loss",
+    "full_softmax_loss",
+    "in_batch_softmax_loss",
+    "sampled_softmax_loss",
+    "table_l2_loss",
+]

@@ -1,0 +1,180 @@
+"""What a model of user and item vectors is trained for.
+
+An objective is a frozen dataclass: its fields are its settings, and calling it with
+embeddings and a batch gives the loss.  It also says how vectors are compared
+(``cosine``) and how many negatives a training pair needs (``num_negatives``), so that
+any encoder works with any objective.
+"""
+
+import dataclasses
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from recjax.losses import (
+    bce_loss,
+    bpr_loss,
+    in_batch_softmax_loss,
+    sampled_softmax_loss,
+)
+from recjax.sampling import negative_log_probability
+from recjax.types import Batch, Context, Embeddings
+
+
+@dataclasses.dataclass(frozen=True)
+class BPR:
+    """Positives above sampled negatives, `recjax.losses.bpr_loss`."""
+
+    negatives: int = 1
+    """Sampled negatives a training pair."""
+
+    cosine = False
+
+    @property
+    def num_negatives(self) -> int:
+        """Negatives M that a batch must hold."""
+        return self.negatives
+
+    def __call__(
+        self, embeddings: Embeddings, context: Context, batch: Batch
+    ) -> jax.Array:
+        """The loss of a batch."""
+        del context
+        positive, negatives = pair_scores(embeddings, batch)
+        return bpr_loss(positive, negatives, where=batch.weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class BCE:
+    """Clicked or not, `recjax.losses.bce_loss` over positives and negatives."""
+
+    negatives: int = 1
+    """Sampled negatives a training pair."""
+
+    cosine = False
+
+    @property
+    def num_negatives(self) -> int:
+        """Negatives M that a batch must hold."""
+        return self.negatives
+
+    def __call__(
+        self, embeddings: Embeddings, context: Context, batch: Batch
+    ) -> jax.Array:
+        """The loss of a batch."""
+        del context
+        positive, negatives = pair_scores(embeddings, batch)
+        logits = jnp.concatenate([positive[:, None], negatives], axis=1)
+        labels = jnp.zeros_like(logits).at[:, 0].set(1.0)
+        where = jnp.broadcast_to(batch.weight[:, None], logits.shape)
+        return bce_loss(logits, labels, where=where)
+
+
+@dataclasses.dataclass(frozen=True)
+class Softmax:
+    """The batch's items as the catalogue, with logQ; vectors of unit length."""
+
+    temperature: float = 0.2
+    """Cosines are divided by it."""
+
+    cosine = True
+    num_negatives = 0
+
+    def __call__(
+        self, embeddings: Embeddings, context: Context, batch: Batch
+    ) -> jax.Array:
+        """The loss of a batch."""
+        users = embeddings.users[batch.users] / self.temperature
+        scores = users @ embeddings.items[batch.items].T
+        share = context.item_counts[batch.items] / context.users.shape[0]
+        # A positive always has a count; padding is masked, whatever it divides by.
+        log_q = jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).tiny))
+        return in_batch_softmax_loss(scores, log_q, where=batch.weight)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledSoftmax:
+    """Drawn negatives as the catalogue, with logQ; vectors of unit length."""
+
+    temperature: float = 0.2
+    """Cosines are divided by it."""
+    negatives: int = 256
+    """Sampled negatives a training pair."""
+
+    cosine = True
+
+    @property
+    def num_negatives(self) -> int:
+        """Negatives M that a batch must hold."""
+        return self.negatives
+
+    def __call__(
+        self, embeddings: Embeddings, context: Context, batch: Batch
+    ) -> jax.Array:
+        """The loss of a batch."""
+        positive, negatives = pair_scores(embeddings, batch)
+        log_q = negative_log_probability(
+            context.negatives, batch.users, batch.negatives
+        )
+        return sampled_softmax_loss(
+            positive / self.temperature,
+            negatives / self.temperature,
+            log_q,
+            where=batch.weight,
+        )
+
+
+Objective: TypeAlias = BPR | BCE | Softmax | SampledSoftmax
+
+OBJECTIVES = {
+    "bpr": BPR,
+    "bce": BCE,
+    "softmax": Softmax,
+    "sampled_softmax": SampledSoftmax,
+}
+"""Names that the command line takes."""
+
+
+def pair_scores(embeddings: Embeddings, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Dot products of a batch's users with their positives and negatives.
+
+    Args:
+      embeddings: users ``[U, D]`` and items ``[I, D]``.
+      batch: B rows with M negatives.
+
+    Returns:
+      Scores ``[B]`` of the positives and ``[B, M]`` of the negatives.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from recjax.types import Batch, Embeddings
+      >>> vectors = Embeddings(jnp.array([[2.0]]), jnp.array([[3.0], [5.0]]))
+      >>> zero, one = jnp.array([0]), jnp.array([[1]])
+      >>> positive, negatives = pair_scores(vectors, Batch(zero, zero, one, zero))
+      >>> positive.tolist(), negatives.tolist()
+      ([6.0], [[10.0]])
+    """
+    users = embeddings.users[batch.users]
+    positive = jnp.sum(users * embeddings.items[batch.items], axis=-1)
+    negatives = jnp.einsum("bd,bmd->bm", users, embeddings.items[batch.negatives])
+    return positive, negatives
+
+
+def unit_length(x: jax.Array) -> jax.Array:
+    """Vectors of length 1 along the last axis; a zero vector stays zero.
+
+    Args:
+      x: ``[..., D]``.
+
+    Returns:
+      ``[..., D]``.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> unit_length(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(2).tolist()
+      [[0.6, 0.8], [0.0, 0.0]]
+    """
+    # rsqrt of a floored sum: the derivative at 0 is finite, unlike that of a norm.
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

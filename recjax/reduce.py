@@ -1,0 +1,46 @@
+"""Masked reduction, shared by losses and metrics."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+ReduceFn: TypeAlias = Callable[..., jax.Array]
+
+
+def reduce_masked(
+    values: jax.Array, where: jax.Array | None, reduce_fn: ReduceFn | None
+) -> jax.Array:
+    """Reduces values over the rows that count.
+
+    Args:
+      values: ``[...]``.
+      where: ``[...]`` mask; None counts all.
+      reduce_fn: `jnp.mean` or `jnp.sum` (anything that takes ``where=``); None keeps
+        one value a row, 0 where masked.
+
+    Returns:
+      The reduced value; 0 where nothing counts.
+
+    Raises:
+      ValueError: mask and values differ in shape.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> values = jnp.array([1.0, 2.0, 6.0])
+      >>> float(reduce_masked(values, jnp.array([True, False, True]), jnp.mean))
+      3.5
+    """
+    if where is not None:
+        if where.shape != values.shape:
+            raise ValueError(f"where {where.shape} must have the shape {values.shape}")
+        where = where.astype(bool)
+        # What a masked row holds may be infinite; 0 keeps its derivative finite.
+        values = jnp.where(where, values, 0.0)
+    if reduce_fn is None:
+        return values
+    if where is None:
+        return reduce_fn(values)
+    # The mean over no row is 0 and not NaN: such a batch adds nothing.
+    return jnp.where(jnp.any(where), reduce_fn(values, where=where), 0.0)

@@ -1,0 +1,244 @@
+"""Random choices of training, on device: keys in, static shapes out.
+
+Negatives are drawn by inverting the running sum of integer item weights from which
+the user's known items are cut out, so that none is ever drawn and none has to be
+rejected and drawn again.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from recjax.lists import search_row
+from recjax.types import Batch, Context, ItemLists, NegativeTable
+
+# Integer weights sum to about this much: room for exact uint32 arithmetic.
+_TOTAL_MASS = 2**30
+
+
+def make_negative_table(
+    seen: ItemLists, item_counts: np.ndarray, *, power: float = 0.0
+) -> NegativeTable:
+    """The table for drawing items with probability in proportion to count^power.
+
+    Weights are rounded to integers that sum to about 2^30 (at least 1 each), which
+    makes the arithmetic of drawing exact; with ``power=0`` every weight is 1.
+
+    Args:
+      seen: items never drawn for a user, ``[n]`` in all.
+      item_counts: ``[I]``.
+      power: 0 is uniform, 1 is popularity; word2vec used 0.75.
+
+    Returns:
+      The table, as NumPy arrays.
+
+    Raises:
+      ValueError: power is negative or not finite.
+
+    Examples:
+      >>> import numpy as np
+      >>> from recjax.types import ItemLists
+      >>> seen = ItemLists(np.array([0, 2]), np.array([0, 2]))
+      >>> table = make_negative_table(seen, np.ones(4))
+      >>> table.mass.tolist(), table.unseen_before.tolist()
+      ([1, 2, 3, 4], [0, 1])
+    """
+    if not (np.isfinite(power) and power >= 0):
+        raise ValueError(f"negative power {power} must be finite and at least 0")
+    counts = np.asarray(item_counts, np.float64)
+    if power == 0:
+        weight = np.ones(len(counts), np.int64)
+    else:
+        # A count of 1 for items nobody took: they can be negatives too.
+        weight = np.maximum(counts, 1.0) ** power
+        weight *= _TOTAL_MASS / weight.sum()
+        weight = np.maximum(np.rint(weight), 1).astype(np.int64)
+    mass = np.cumsum(weight)
+    items = np.asarray(seen.items)
+    running = np.cumsum(weight[items])
+    starts = np.concatenate([[0], running])[np.asarray(seen.pointer)]
+    seen_before = running - weight[items]
+    seen_before -= np.repeat(starts[:-1], np.diff(seen.pointer))
+    unseen_before = mass[items] - weight[items] - seen_before
+    return NegativeTable(mass.astype(np.uint32), seen, unseen_before.astype(np.uint32))
+
+
+def _unseen_mass(table: NegativeTable, users: jax.Array) -> jax.Array:
+    """Total weight ``[B]`` of the items each user does not know."""
+    begin, end = table.seen.pointer[users], table.seen.pointer[users + 1]
+    total = table.mass[-1]
+    if table.seen.items.shape[0] == 0:
+        return jnp.broadcast_to(total, users.shape)
+    last = jnp.maximum(end - 1, 0)
+    known = table.mass[table.seen.items[last]] - table.unseen_before[last]
+    return jnp.where(end > begin, total - known, total)
+
+
+def _multiply_high(x: jax.Array, y: jax.Array) -> jax.Array:
+    """The upper 32 bits of a product of uint32, by halves."""
+    x_low, x_high, y_low, y_high = x & 0xFFFF, x >> 16, y & 0xFFFF, y >> 16
+    first, second = x_high * y_low, x_low * y_high
+    middle = (x_low * y_low >> 16) + (first & 0xFFFF) + (second & 0xFFFF)
+    return x_high * y_high + (first >> 16) + (second >> 16) + (middle >> 16)
+
+
+def _uniform_below(key: jax.Array, shape: tuple[int, ...], high: jax.Array):
+    """Integers below ``high``, uint32: 64 random bits times high, over 2^64.
+
+    `jax.random.randint` takes the remainder of 32 bits where high passes 2^16, which
+    near 2^30 makes some numbers a quarter more likely than others.
+    """
+    bits = jax.random.bits(key, (2, *shape), jnp.uint32)
+    low = bits[0] * high
+    carry = low + _multiply_high(bits[1], high) < low
+    return _multiply_high(bits[0], high) + carry.astype(jnp.uint32)
+
+
+def sample_negatives(
+    key: jax.Array, table: NegativeTable, users: jax.Array, num: int
+) -> tuple[jax.Array, jax.Array]:
+    """Draws items that the users do not know, with replacement.
+
+    Args:
+      key: a PRNG key; the same key gives the same draw.
+      table: see `make_negative_table`.
+      users: ``[B]`` int.
+      num: draws M for each user.
+
+    Returns:
+      Items ``[B, M]`` int32, and whether the user has any unknown item ``[B]``; the
+      items of a user who knows everything mean nothing.
+
+    Examples:
+      >>> import jax, numpy as np
+      >>> from recjax.types import ItemLists
+      >>> seen = ItemLists(np.array([0, 2]), np.array([0, 1]))
+      >>> table = jax.device_put(make_negative_table(seen, np.ones(3)))
+      >>> key, users = jax.random.key(0), jax.numpy.array([0])
+      >>> sample_negatives(key, table, users, 4)[0].tolist()
+      [[2, 2, 2, 2]]
+    """
+    unseen = _unseen_mass(table, users)
+    draw = _uniform_below(key, (users.shape[0], num), unseen[:, None])
+    if table.seen.items.shape[0] > 0:
+        below = search_row(table.seen.pointer, table.unseen_before, users, draw)
+        last = jnp.maximum(table.seen.pointer[users][:, None] + below - 1, 0)
+        known = table.mass[table.seen.items[last]] - table.unseen_before[last]
+        draw = draw + jnp.where(below > 0, known, 0)
+    items = jnp.searchsorted(table.mass, draw, side="right").astype(jnp.int32)
+    return jnp.minimum(items, table.mass.shape[0] - 1), unseen > 0
+
+
+def negative_log_probability(
+    table: NegativeTable, users: jax.Array, items: jax.Array
+) -> jax.Array:
+    """Log probability with which `sample_negatives` draws items for users.
+
+    Args:
+      table: see `make_negative_table`.
+      users: ``[B]`` int.
+      items: ``[B, M]`` int, unknown to the users.
+
+    Returns:
+      ``[B, M]`` float32.
+
+    Examples:
+      >>> import jax, numpy as np
+      >>> from recjax.types import ItemLists
+      >>> seen = ItemLists(np.array([0, 2]), np.array([0, 1]))
+      >>> table = jax.device_put(make_negative_table(seen, np.ones(4)))
+      >>> users, items = jax.numpy.array([0]), jax.numpy.array([[3]])
+      >>> float(jax.numpy.exp(negative_log_probability(table, users, items))[0, 0])
+      0.5
+    """
+    before = jnp.where(items > 0, table.mass[items - 1], 0)
+    weight = (table.mass[items] - before).astype(jnp.float32)
+    unseen = _unseen_mass(table, users).astype(jnp.float32)
+    return jnp.log(weight) - jnp.log(jnp.maximum(unseen, 1.0))[:, None]
+
+
+def epoch_rows(
+    key: jax.Array, num_rows: int, batch_size: int
+) -> tuple[jax.Array, jax.Array]:
+    """A random order of rows, cut into batches; the last one is padded.
+
+    Args:
+      key: a PRNG key.
+      num_rows: n.
+      batch_size: B.
+
+    Returns:
+      Rows ``[steps, B]`` int32 and their weight ``[steps, B]``: 1, or 0 for padding.
+
+    Examples:
+      >>> import jax
+      >>> rows, weight = epoch_rows(jax.random.key(0), 5, 3)
+      >>> sorted(rows.ravel().tolist()), weight.tolist()
+      ([0, 0, 1, 2, 3, 4], [[1.0, 1.0, 1.0], [1.0, 1.0, 0.0]])
+    """
+    steps = -(-num_rows // batch_size)
+    order = jax.random.permutation(key, num_rows).astype(jnp.int32)
+    rows = jnp.pad(order, (0, steps * batch_size - num_rows))
+    weight = (jnp.arange(steps * batch_size) < num_rows).astype(jnp.float32)
+    return rows.reshape(steps, batch_size), weight.reshape(steps, batch_size)
+
+
+def sample_user_pairs(
+    key: jax.Array, context: Context, num: int
+) -> tuple[jax.Array, jax.Array]:
+    """Pairs drawn user by user: a random user with a list, then one of its items.
+
+    Every such user is equally likely, however long its list (the sampling of
+    LightGCN's released code); a random pair would favour the busy ones.
+
+    Args:
+      key: a PRNG key.
+      context: the training data.
+      num: pairs B.
+
+    Returns:
+      Users ``[B]`` and items ``[B]``.
+
+    References:
+      He et al., LightGCN, SIGIR 2020 (released code, uniform sampling of users).
+    """
+    user_key, item_key = jax.random.split(key)
+    pointer = context.seen.pointer
+    # The k-th user with a list begins at the k-th change of the sorted user column.
+    starts = jnp.concatenate(
+        [jnp.ones(1, bool), context.users[1:] != context.users[:-1]]
+    )
+    rank = jnp.cumsum(starts)
+    drawn = jax.random.randint(user_key, (num,), 1, rank[-1] + 1)
+    users = context.users[jnp.searchsorted(rank, drawn)]
+    begin, end = pointer[users], pointer[users + 1]
+    rows = jax.random.randint(item_key, (num,), begin, end)
+    return users, context.seen.items[rows]
+
+
+def make_batch(
+    key: jax.Array,
+    context: Context,
+    users: jax.Array,
+    items: jax.Array,
+    weight: jax.Array,
+    num_negatives: int,
+) -> Batch:
+    """Adds negatives to training pairs.
+
+    Args:
+      key: a PRNG key.
+      context: the training data.
+      users: ``[B]`` int.
+      items: ``[B]`` int.
+      weight: ``[B]``, 0 for padding.
+      num_negatives: M.
+
+    Returns:
+      The batch; rows of users who know every item get weight 0 where M > 0.
+    """
+    if num_negatives == 0:
+        none = jnp.zeros((users.shape[0], 0), jnp.int32)
+        return Batch(users, items, none, weight)
+    negatives, possible = sample_negatives(key, context.negatives, users, num_negatives)
+    return Batch(users, items, negatives, weight * possible)

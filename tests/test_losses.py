@@ -1,0 +1,226 @@
+"""Losses: values written out, masks, extremes, and agreement of the softmaxes."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from recjax import losses
+
+
+def softplus(x):
+    return math.log(1 + math.exp(x))
+
+
+def test_bpr_value():
+    value = losses.bpr_loss(
+        jnp.array([2.0, -1.0]), jnp.array([[0.5, 1.0], [0.0, -3.0]])
+    )
+    rows = [
+        (softplus(0.5 - 2.0) + softplus(1.0 - 2.0)) / 2,
+        (softplus(0.0 + 1.0) + softplus(-3.0 + 1.0)) / 2,
+    ]
+    np.testing.assert_allclose(value, sum(rows) / 2, rtol=1e-6)
+
+
+def test_bce_value():
+    value = losses.bce_loss(jnp.array([2.0, -1.0, 0.5]), jnp.array([1.0, 1.0, 0.0]))
+    expected = (softplus(-2.0) + softplus(1.0) + softplus(0.5)) / 3
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_full_softmax_value():
+    scores = jnp.array([[1.0, 2.0, 3.0]])
+    total = math.exp(1) + math.exp(2) + math.exp(3)
+    np.testing.assert_allclose(
+        losses.full_softmax_loss(scores, jnp.array([1])), math.log(total) - 2, rtol=1e-6
+    )
+
+
+def test_sampled_softmax_value():
+    value = losses.sampled_softmax_loss(
+        jnp.array([1.0]), jnp.array([[0.0, 2.0]]), jnp.log(jnp.array([[0.25, 0.5]]))
+    )
+    total = math.exp(1) + (math.exp(0) / 0.25 + math.exp(2) / 0.5) / 2
+    np.testing.assert_allclose(value, math.log(total) - 1, rtol=1e-6)
+
+
+def test_in_batch_softmax_value():
+    scores = jnp.array([[1.0, 2.0], [0.0, 3.0]])
+    value = losses.in_batch_softmax_loss(scores, jnp.log(jnp.array([0.25, 0.5])))
+    first = math.log((math.exp(1) / 0.25 + math.exp(2) / 0.5) / 2) - 1
+    second = math.log((math.exp(0) / 0.25 + math.exp(3) / 0.5) / 2) - 3
+    np.testing.assert_allclose(value, (first + second) / 2, rtol=1e-6)
+
+
+def test_l2_says_what_it_divides_by():
+    rows = jnp.array([[3.0, 4.0], [1.0, 0.0]])
+    assert float(losses.batch_l2_loss(rows, rows)) == 2 * (25 + 1) / 2 / 2
+    assert float(losses.batch_l2_loss(rows, where=jnp.array([1.0, 0.0]))) == 25 / 2
+    assert float(losses.batch_l2_loss(rows[:, None], where=jnp.zeros(2))) == 0
+    assert float(losses.table_l2_loss(rows, rows)) == 2 * (25 + 1)
+
+
+@pytest.fixture(scope="module")
+def skewed():
+    """A catalogue of 12 items with skewed popularity, and vectors for it."""
+    rng = np.random.default_rng(3)
+    users, items = rng.normal(size=(6, 4)), rng.normal(size=(12, 4))
+    share = 1.0 / np.arange(1, 13) ** 1.5
+    return jnp.asarray(users), jnp.asarray(items), share / share.sum()
+
+
+def test_in_batch_softmax_agrees_with_the_full_one(skewed):
+    """Value and derivative, as the batch grows; the wrong sign is far off."""
+    users, items, share = skewed
+    num = 3_000
+    rng = np.random.default_rng(5)
+    drawn = rng.choice(12, num, p=share)
+    rows = users[rng.integers(0, 6, num)]
+
+    def full(items):
+        return losses.full_softmax_loss(rows @ items.T, jnp.asarray(drawn))
+
+    def in_batch(items, sign):
+        log_q = sign * jnp.log(jnp.asarray(share))[drawn]
+        return losses.in_batch_softmax_loss(rows @ items[drawn].T, log_q)
+
+    value, grad = jax.value_and_grad(full)(items)
+    close, close_grad = jax.value_and_grad(in_batch)(items, 1.0)
+    wrong, wrong_grad = jax.value_and_grad(in_batch)(items, -1.0)
+    assert abs(close - value) < 0.05 < 1.0 < abs(wrong - value)
+    assert float(jnp.abs(close_grad - grad).max()) < 0.02
+    assert float(jnp.abs(wrong_grad - grad).max()) > 0.1
+
+
+def test_sampled_softmax_agrees_with_the_full_one(skewed):
+    """Likewise, as the number of negatives grows."""
+    users, items, share = skewed
+    positive = np.array([0, 3, 11, 7, 7, 1])
+    others = share[None] * (np.arange(12)[None] != positive[:, None])
+    others /= others.sum(1, keepdims=True)
+    rng = np.random.default_rng(5)
+    drawn = np.stack([rng.choice(12, 20_000, p=row) for row in others])
+    drawn_q = jnp.log(jnp.asarray(np.take_along_axis(others, drawn, axis=1)))
+
+    def full(items):
+        return losses.full_softmax_loss(users @ items.T, jnp.asarray(positive))
+
+    def sampled(items, sign):
+        own = jnp.sum(users * items[positive], axis=1)
+        of_drawn = jnp.einsum("bd,bmd->bm", users, items[drawn])
+        return losses.sampled_softmax_loss(own, of_drawn, sign * drawn_q)
+
+    value, grad = jax.value_and_grad(full)(items)
+    close, close_grad = jax.value_and_grad(sampled)(items, 1.0)
+    wrong, wrong_grad = jax.value_and_grad(sampled)(items, -1.0)
+    assert abs(close - value) < 0.05 < 0.5 < abs(wrong - value)
+    assert float(jnp.abs(close_grad - grad).max()) < 0.02
+    assert float(jnp.abs(wrong_grad - grad).max()) > 0.1
+
+
+LOSSES = {
+    "bpr": lambda s, where: losses.bpr_loss(s[:, 0], s[:, 1:], where=where),
+    "bce": lambda s, where: losses.bce_loss(s[:, 0], jnp.ones(len(s)), where=where),
+    "full": lambda s, where: losses.full_softmax_loss(
+        s, jnp.arange(len(s)) % s.shape[1], where=where
+    ),
+    "in_batch": lambda s, where: losses.in_batch_softmax_loss(
+        s @ s.T, jnp.linspace(-3.0, -1.0, len(s)), where=where
+    ),
+    "sampled": lambda s, where: losses.sampled_softmax_loss(
+        s[:, 0], s[:, 1:], -2.0 * jnp.ones_like(s[:, 1:]), where=where
+    ),
+    "l2": lambda s, where: losses.batch_l2_loss(s, where=where),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_masked_equals_removed(rng, name):
+    loss = LOSSES[name]
+    scores = jnp.asarray(rng.normal(size=(5, 3)), jnp.float32)
+    kept = loss(scores[:3], None)
+    # What a masked row holds does not matter, be it infinite.
+    padded = scores.at[3:].set(jnp.inf if name in ("bpr", "bce") else 1e30)
+    if name in ("in_batch", "l2"):
+        padded = scores.at[3:].set(50.0)
+    if name == "in_batch":
+        weights = jnp.concatenate([jnp.linspace(-3.0, -1.0, 3), jnp.zeros(2)])
+        masked = losses.in_batch_softmax_loss(
+            padded @ padded.T, weights, where=jnp.array([1.0, 1, 1, 0, 0])
+        )
+    else:
+        masked = loss(padded, jnp.array([1.0, 1, 1, 0, 0]))
+    np.testing.assert_allclose(masked, kept, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_counts(rng, name):
+    scores = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
+    value, grad = jax.value_and_grad(LOSSES[name])(scores, jnp.zeros(4))
+    assert float(value) == 0.0
+    np.testing.assert_array_equal(grad, np.zeros((4, 3)))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_extreme_scores_stay_finite(name):
+    scores = jnp.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [0.0, 0.0, 0.0]])
+    if name == "in_batch":
+        scores = scores / 1e2
+    value, grad = jax.value_and_grad(LOSSES[name])(scores, None)
+    assert np.isfinite(value)
+    assert np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_derivatives_and_compilation(rng, name):
+    with jax.enable_x64(True):
+        scores = jnp.asarray(rng.normal(size=(4, 3)))
+        where = jnp.array([1.0, 1, 0, 1])
+        check_grads(lambda s: LOSSES[name](s, where), (scores,), order=2, modes=["rev"])
+        compiled = jax.jit(LOSSES[name])(scores, where)
+        np.testing.assert_allclose(compiled, LOSSES[name](scores, where), rtol=1e-12)
+
+
+def test_reduce_fn():
+    rows = losses.bpr_loss(jnp.zeros(2), jnp.zeros((2, 1)), reduce_fn=None)
+    np.testing.assert_allclose(rows, [math.log(2)] * 2, rtol=1e-6)
+    total = losses.bpr_loss(
+        jnp.zeros(3), jnp.zeros((3, 1)), where=jnp.array([1, 1, 0]), reduce_fn=jnp.sum
+    )
+    np.testing.assert_allclose(total, 2 * math.log(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: losses.bpr_loss(jnp.zeros(2), jnp.zeros((3, 1))), r"\(2,\).*\(3, 1\)"),
+        (lambda: losses.bce_loss(jnp.zeros(2), jnp.zeros(3)), r"\(2,\).*\(3,\)"),
+        (
+            lambda: losses.full_softmax_loss(jnp.zeros((2, 3)), jnp.zeros(3, int)),
+            r"\(2, 3\).*\(3,\)",
+        ),
+        (
+            lambda: losses.in_batch_softmax_loss(jnp.zeros((2, 3)), jnp.zeros(2)),
+            r"\(2, 3\).*\(2,\)",
+        ),
+        (
+            lambda: losses.sampled_softmax_loss(
+                jnp.zeros(2), jnp.zeros((2, 3)), jnp.zeros((2, 1))
+            ),
+            r"\(2, 1\).*\(2, 3\)",
+        ),
+        (
+            lambda: losses.bpr_loss(
+                jnp.zeros(2), jnp.zeros((2, 1)), where=jnp.ones((2, 1))
+            ),
+            r"where \(2, 1\)",
+        ),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
