@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from recjax.console import text_table
 from recjax.data._manifest import Manifest, absolute, read_manifest
 from recjax.data._store import load
 from recjax.types import Interactions
@@ -94,7 +95,7 @@ def _strategy(manifest: Manifest) -> str:
 
 def _parts(manifest: Manifest) -> str:
     total = sum(part["rows"] for part in manifest.parts.values())
-    return _table(
+    return text_table(
         ["Part", "rows", "share"],
         [
             [name, f"{part['rows']:,}", _share(part["rows"], total)]
@@ -107,7 +108,7 @@ def _relations(manifest: Manifest, train: Interactions) -> str:
     if train.relations is None:
         return ""
     counts = np.bincount(train.relations, minlength=len(manifest.relation_names))
-    return _table(
+    return text_table(
         ["Relation", "training rows", "share"],
         [
             [
@@ -133,7 +134,7 @@ def _degrees(manifest: Manifest, train: Interactions) -> str:
             _degree_row(f"of an item, {manifest.target}", items, manifest.num_items),
         ]
     heading = ["Degrees (training rows)", *(name for name, _ in _QUANTILES), "without"]
-    return _table(heading, rows)
+    return text_table(heading, rows)
 
 
 def _degree_row(label: str, ids: np.ndarray, size: int) -> list[str]:
@@ -145,7 +146,7 @@ def _degree_row(label: str, ids: np.ndarray, size: int) -> list[str]:
 
 
 def _features(manifest: Manifest) -> str:
-    return _table(
+    return text_table(
         ["Feature", "width", "dtype", "items", "share"],
         [
             [
@@ -169,7 +170,7 @@ def _report(manifest: Manifest) -> str:
     room = _WIDTH - sum(
         2 + max([6, *map(len, column)]) for column in zip(*counts, strict=True)
     )
-    page = _table(
+    page = text_table(
         ["Preparation", "before", "after", "change"],
         [
             [textwrap.shorten(step["name"], room, placeholder="..."), *numbers]
@@ -225,17 +226,3 @@ def _fact(key: str, value: str, indent: int) -> list[str]:
 
 def _share(count: int, total: int) -> str:
     return f"{count / total:.1%}" if total else "-"
-
-
-def _table(heading: list[str], rows: list[list[str]]) -> str:
-    """Columns side by side, the first to the left, the others to the right."""
-    if not rows:
-        return ""
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
-        )
-        for row in (heading, *rows)
-    )
