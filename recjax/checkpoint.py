@@ -1,0 +1,188 @@
+"""Checkpoints of a whole run, written by Orbax, checked byte for byte when read.
+
+A checkpoint is a pytree of arrays beside a small JSON record.  Orbax publishes it by
+renaming a finished folder, so that a killed process leaves the one before.  What Orbax
+does not notice is a flipped byte in an array file: the record therefore holds a digest
+of every array, and a checkpoint that does not match it is passed over for an older one.
+"""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+_log = logging.getLogger("recjax")
+
+
+class Restored(NamedTuple):
+    """What was read back.
+
+    Attributes:
+      epoch: the number that the checkpoint was saved under.
+      tree: the arrays.
+      record: the JSON record.
+      skipped: newer epochs whose checkpoints were damaged, and why.
+    """
+
+    epoch: int
+    tree: Any
+    record: dict[str, Any]
+    skipped: dict[int, str]
+
+
+class Checkpoints:
+    """The checkpoints of one run in one folder; the newest few are kept.
+
+    Examples:
+      >>> import tempfile, jax.numpy as jnp
+      >>> tree = {"x": jnp.arange(3)}
+      >>> with Checkpoints(tempfile.mkdtemp()) as checkpoints:
+      ...     checkpoints.save(1, tree, {"data": "movies"})
+      ...     restored = checkpoints.restore(tree, expect={"data": "movies"})
+      >>> restored.epoch, restored.tree["x"].tolist()
+      (1, [0, 1, 2])
+    """
+
+    def __init__(self, path: str | Path, *, keep: int = 2) -> None:
+        """Opens the folder, making it where needed.
+
+        Args:
+          path: the folder.
+          keep: how many of the newest checkpoints stay.
+        """
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
+        self._manager = ocp.CheckpointManager(Path(path).resolve(), options=options)
+
+    def __enter__(self) -> "Checkpoints":
+        """For use in a with statement."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Waits for the last save and closes."""
+        self._manager.close()
+
+    def epochs(self) -> list[int]:
+        """Numbers of the checkpoints that are whole, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def wait(self) -> None:
+        """Waits until the last save is on disk; raises what went wrong with it."""
+        self._manager.wait_until_finished()
+
+    def save(self, epoch: int, tree: Any, record: dict[str, Any]) -> None:
+        """Writes a checkpoint in the background.
+
+        The arrays are copied first: the next step may overwrite the buffers of a
+        donated state while Orbax is still writing.
+
+        Args:
+          epoch: its number; greater than all before.
+          tree: a pytree of arrays; PRNG keys as their data.
+          record: JSON values.
+
+        Raises:
+          OSError, ValueError: the checkpoint before this one could not be written.
+        """
+        host = jax.tree.map(lambda x: np.array(jax.device_get(x)), tree)
+        self._manager.save(
+            epoch,
+            args=ocp.args.Composite(
+                tree=ocp.args.StandardSave(host),
+                record=ocp.args.JsonSave(record | {"digest": tree_digest(host)}),
+            ),
+        )
+
+    def restore(self, like: Any, *, expect: dict[str, Any]) -> Restored | None:
+        """Reads the newest checkpoint that is whole.
+
+        Args:
+          like: a pytree of arrays with the shapes and types to be read; it may be
+            abstract (`jax.eval_shape`).
+          expect: entries that the record must have, such as the configuration and
+            the data's hash.
+
+        Returns:
+          The checkpoint; None where there is none at all.
+
+        Raises:
+          ValueError: the record says something else than expected, or there are
+            checkpoints and all of them are damaged.
+        """
+        skipped: dict[int, str] = {}
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        for epoch in reversed(self.epochs()):
+            try:
+                record = self._read(epoch, record=ocp.args.JsonRestore())["record"]
+                found = {name: record[name] for name in expect}
+            except Exception as error:
+                skipped[epoch] = _first_line(error)
+                continue
+            _check_expected(found, expect, epoch)
+            try:
+                tree = self._read(epoch, tree=ocp.args.StandardRestore(shapes))["tree"]
+                digest = tree_digest(tree)
+            except Exception as error:
+                skipped[epoch] = _first_line(error)
+                continue
+            if digest != record["digest"]:
+                skipped[epoch] = "its arrays do not match their digest"
+                continue
+            for bad, why in skipped.items():
+                _log.warning("checkpoint of epoch %d is damaged (%s)", bad, why)
+                # Its number will be used again.
+                self._manager.delete(bad)
+            return Restored(epoch, tree, record, skipped)
+        if skipped:
+            raise ValueError(
+                f"every checkpoint is damaged ({skipped}): delete the folder and start "
+                "the run again"
+            )
+        return None
+
+    def _read(self, epoch: int, **args: Any) -> Any:
+        return self._manager.restore(epoch, args=ocp.args.Composite(**args))
+
+
+def tree_digest(tree: Any) -> str:
+    """SHA-256 of a pytree's paths, shapes, types and bytes.
+
+    Args:
+      tree: a pytree of arrays.
+
+    Returns:
+      64 hexadecimal digits.
+
+    Examples:
+      >>> import numpy as np
+      >>> tree_digest({"x": np.zeros(2)}) == tree_digest({"x": np.zeros(3)})
+      False
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        digest.update(
+            f"{jax.tree_util.keystr(path, simple=True, separator='/')}"
+            f"{array.shape}{array.dtype}".encode()
+        )
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _check_expected(found: dict[str, Any], expect: dict[str, Any], epoch: int) -> None:
+    for name, value in expect.items():
+        if found[name] == value:
+            continue
+        if isinstance(value, dict) and isinstance(found[name], dict):
+            _check_expected(found[name], value, epoch)
+        raise ValueError(
+            f"the checkpoint of epoch {epoch} has {name} {found[name]!r}, this run has "
+            f"{value!r}: resume with the same, or choose another folder"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"

@@ -1,0 +1,136 @@
+"""The command line: ``recjax data | train | evaluate | recommend``.
+
+A wrong word costs one line on standard error and exit code 2; Ctrl-C and SIGTERM save
+the run and leave.
+"""
+
+import contextlib
+import difflib
+import io
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from recjax import __version__
+
+USAGE = """\
+usage: recjax COMMAND ... [--help]
+
+  recjax data list                    sources that can be read by name
+  recjax data prepare SOURCE          read, clean, split and store a dataset
+  recjax data describe DATASET        what a dataset holds and how it was made
+  recjax train DATASET                train a model; DATASET may be a source
+  recjax evaluate RUN                 metrics of a trained run
+  recjax recommend RUN --user ID      a personalised list
+
+recjax COMMAND --help lists the options of a command.
+"""
+COMMANDS = ("data list", "data prepare", "data describe", "train", "evaluate")
+COMMANDS += ("recommend",)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs a command; the entry point of ``recjax``.
+
+    Args:
+      argv: the words after ``recjax``; None for those of the process.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    # The absl logs of Orbax and TFDS would tear the progress bar apart.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if not words or words[0] in ("-h", "--help", "help") or words == ["data"]:
+        print(USAGE, end="")
+        return
+    if words[0] == "--version":
+        print(f"recjax {__version__}")
+        return
+    size = 2 if words[0] == "data" else 1
+    name, rest = " ".join(words[:size]), words[size:]
+    if name in ("data -h", "data --help"):
+        print(USAGE, end="")
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}? There are" if near else "there are"
+        fail(f"no command {name!r}; {hint}: {', '.join(COMMANDS)}")
+    # Imports JAX and the rest: seconds that help and typing errors need not cost.
+    from recjax import commands
+
+    try:
+        code = commands.run(name, rest)
+    except (ValueError, FloatingPointError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.strerror or error}: {error.filename or 'on writing'}")
+    except KeyboardInterrupt:
+        print("recjax: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has seen enough.
+        sys.stdout = None
+        code = 0
+    sys.exit(code)
+
+
+def parse(command: type, default: Any, words: Sequence[str], name: str) -> Any:
+    """Reads options into a dataclass by tyro, with its errors on one line.
+
+    Args:
+      command: the dataclass.
+      default: an instance that supplies defaults; None for none.
+      words: the options.
+      name: the command, for help.
+
+    Returns:
+      An instance of the dataclass.
+    """
+    import tyro
+
+    printed = io.StringIO()
+    kwargs = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                command,
+                prog=f"recjax {name}",
+                args=list(words),
+                config=(tyro.conf.AvoidSubcommands,),
+                **kwargs,
+            )
+    except SystemExit as stop:
+        if stop.code == 0:
+            raise
+        fail(one_line(printed.getvalue()) + f"; see recjax {name} --help")
+
+
+def one_line(box: str) -> str:
+    """The message in a box as tyro draws it, with the options it suggests.
+
+    Args:
+      box: several lines with a frame.
+
+    Returns:
+      One line.
+
+    Examples:
+      >>> lines = ["╭─ Bad ─╮", "│ no --epoch │", "│ ── │", "│ --epochs INT │", "╰──╯"]
+      >>> one_line(chr(10).join(lines))
+      'no --epoch (nearest: --epochs)'
+    """
+    lines = [line.strip("│ ").strip() for line in box.splitlines()]
+    lines = [line for line in lines if line and line[0] not in "╭╰"]
+    rule = next((n for n, line in enumerate(lines) if set(line) == {"─"}), len(lines))
+    message = " ".join(lines[:rule])
+    nearest = []
+    for line in lines[rule:]:
+        nearest += re.findall(r"^--[\w.-]+(?= |$)", line)
+    nearest = [option for option in dict.fromkeys(nearest) if option not in message]
+    return message + (f" (nearest: {', '.join(nearest[:3])})" if nearest else "")
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the process with one line on standard error and exit code 2."""
+    print(f"recjax: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

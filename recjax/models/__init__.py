@@ -1,0 +1,23 @@
+"""Recommenders: one file a model.
+
+`MODELS` is the table of contents: the name that the command line takes, and the
+dataclass behind it.
+"""
+
+from typing import Any
+
+from recjax.models.graph_alignment import GraphAlignment
+from recjax.models.item_knn import ItemKNN
+from recjax.models.lightgcn import LightGCN
+from recjax.models.mf import MF
+from recjax.models.popular import Popular
+
+MODELS: dict[str, Any] = {
+    "graph_alignment": GraphAlignment,
+    "item_knn": ItemKNN,
+    "lightgcn": LightGCN,
+    "mf": MF,
+    "popular": Popular,
+}
+
+__all__ = ["MODELS", "MF", "GraphAlignment", "ItemKNN", "LightGCN", "Popular"]

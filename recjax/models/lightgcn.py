@@ -1,0 +1,90 @@
+"""LightGCN: user and item vectors smoothed over the interaction graph."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from recjax.layers import newcomer_sum, propagate, propagate_layers
+from recjax.losses import batch_l2_loss
+from recjax.models._dot import dot_score
+from recjax.models._tables import init_tables, node_table, split_nodes
+from recjax.objectives import BPR, Objective, unit_length
+from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class LightGCN:
+    """LightGCN: the mean of all propagations, ``(E0 + A E0 + ... + A^L E0) / (L + 1)``.
+
+    A holds ``1 / sqrt(d_u d_i)`` for every interaction.  A user's score for an item is
+    the dot product of their rows of that mean, or the cosine where the objective says
+    so.
+
+    Examples:
+      >>> import jax
+      >>> from recjax.types import Spec
+      >>> spec = Spec(num_users=3, num_items=5)
+      >>> params = LightGCN(dim=8).init(jax.random.key(0), spec)
+      >>> params["user"].shape, params["item"].shape
+      ((3, 8), (5, 8))
+
+    References:
+      He et al., LightGCN, SIGIR 2020.
+    """
+
+    dim: int = 64
+    """Width of the vectors."""
+    layers: int = 3
+    """Propagations; 0 is matrix factorisation."""
+    objective: Objective = BPR()  # noqa: RUF009 - frozen
+    """What the vectors are trained for."""
+    l2: float = 1e-4
+    """Weight of `batch_l2_loss` on the batch's rows of E0."""
+
+    score = staticmethod(dot_score)
+
+    @property
+    def num_negatives(self) -> int:
+        """Negatives of one training pair."""
+        return self.objective.num_negatives
+
+    def init(self, key: jax.Array, spec: Spec) -> Params:
+        """Tables E0 from N(0, 0.1^2)."""
+        return init_tables(key, spec, self.dim)
+
+    def embed(self, params: Params, context: Context) -> Embeddings:
+        """The rows of E, of unit length under a cosine objective."""
+        nodes = propagate(context.graph, node_table(params), depth=self.layers)
+        embeddings = split_nodes(nodes, params)
+        if self.objective.cosine:
+            embeddings = Embeddings(*map(unit_length, embeddings))
+        return embeddings
+
+    def fold_in(
+        self, params: Params, context: Context, state: Embeddings, histories: ItemLists
+    ) -> Embeddings:
+        """Newcomers receive from the items of their list, layer by layer."""
+        layers = propagate_layers(context.graph, node_table(params), depth=self.layers)
+        # A newcomer has no vector of its own: layer 0 is zero, and layer k + 1 comes
+        # from layer k of the items.
+        items = [split_nodes(layer, params).items for layer in layers[:-1]]
+        total = sum(items, jnp.zeros_like(params["item"])) / len(layers)
+        users = newcomer_sum(total, context.item_counts, histories)
+        if self.objective.cosine:
+            users = unit_length(users)
+        return state._replace(users=users)
+
+    def loss(
+        self, params: Params, context: Context, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The objective on E, plus L2 on the batch's rows of E0."""
+        del key
+        loss = self.objective(self.embed(params, context), context, batch)
+        penalty = batch_l2_loss(
+            params["user"][batch.users],
+            params["item"][batch.items],
+            params["item"][batch.negatives],
+            where=batch.weight,
+        )
+        return loss + self.l2 * penalty, {"objective": loss}

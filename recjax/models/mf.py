@@ -1,0 +1,84 @@
+"""Matrix factorisation: one learned vector a user and an item."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from recjax.losses import batch_l2_loss
+from recjax.models._dot import dot_score
+from recjax.models._tables import init_tables
+from recjax.objectives import BPR, Objective, unit_length
+from recjax.sparse import list_sum
+from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class MF:
+    """Matrix factorisation, ``s_ui = p_u . q_i``, or the cosine of the two.
+
+    Examples:
+      >>> import jax
+      >>> from recjax.types import Spec
+      >>> spec = Spec(num_users=3, num_items=5)
+      >>> params = MF(dim=8).init(jax.random.key(0), spec)
+      >>> params["user"].shape, params["item"].shape
+      ((3, 8), (5, 8))
+
+    References:
+      Rendle et al., BPR, UAI 2009.
+    """
+
+    dim: int = 64
+    """Width of the vectors."""
+    objective: Objective = BPR()  # noqa: RUF009 - frozen
+    """What the vectors are trained for."""
+    l2: float = 1e-4
+    """Weight of `batch_l2_loss` on the batch's rows."""
+    fold_in_ridge: float = 1.0
+    """Ridge of the least squares that gives a newcomer a vector."""
+
+    score = staticmethod(dot_score)
+
+    @property
+    def num_negatives(self) -> int:
+        """Negatives of one training pair."""
+        return self.objective.num_negatives
+
+    def init(self, key: jax.Array, spec: Spec) -> Params:
+        """Tables from N(0, 0.1^2)."""
+        return init_tables(key, spec._replace(num_attributes=0), self.dim)
+
+    def embed(self, params: Params, context: Context) -> Embeddings:
+        """The tables, of unit length under a cosine objective."""
+        del context
+        embeddings = Embeddings(params["user"], params["item"])
+        if self.objective.cosine:
+            embeddings = Embeddings(*map(unit_length, embeddings))
+        return embeddings
+
+    def fold_in(
+        self, params: Params, context: Context, state: Embeddings, histories: ItemLists
+    ) -> Embeddings:
+        """Least squares: ``p = (Q^T Q + ridge I)^-1 sum of q_i over the list``."""
+        del params, context
+        right = list_sum(state.items, histories)
+        gram = state.items.T @ state.items + self.fold_in_ridge * jnp.eye(self.dim)
+        users = jnp.linalg.solve(gram, right.T).T
+        if self.objective.cosine:
+            users = unit_length(users)
+        return state._replace(users=users)
+
+    def loss(
+        self, params: Params, context: Context, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The objective, plus L2 on the batch's rows."""
+        del key
+        loss = self.objective(self.embed(params, context), context, batch)
+        penalty = batch_l2_loss(
+            params["user"][batch.users],
+            params["item"][batch.items],
+            params["item"][batch.negatives],
+            where=batch.weight,
+        )
+        return loss + self.l2 * penalty, {"objective": loss}

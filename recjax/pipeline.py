@@ -1,0 +1,268 @@
+"""A run from dataset to summary: what the command line does, as functions."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from recjax.checkpoint import Checkpoints
+from recjax.config import from_dict, to_dict
+from recjax.data import (
+    Dataset,
+    attribute_pairs,
+    find,
+    load,
+    make_context,
+)
+from recjax.evaluation import evaluate
+from recjax.lists import item_lists
+from recjax.models import MODELS
+from recjax.objectives import OBJECTIVES
+from recjax.phases import Phases
+from recjax.run_folder import (
+    MetricsLog,
+    create,
+    environment,
+    read_config,
+    write_json,
+)
+from recjax.training import Record, Training, fit, restore_params
+from recjax.types import Context, ItemLists, Params, Spec
+
+CONFIG_TYPES = (*MODELS.values(), *OBJECTIVES.values(), Training)
+REPORTED = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
+OF_LISTS = ("coverage", "gini", "average_popularity")
+CUTOFFS = (10, 20)
+
+
+class Loaded(NamedTuple):
+    """A finished run, ready to rank.
+
+    Attributes:
+      config: as written by `train`.
+      model: the model.
+      params: its best parameters.
+      dataset: the parts that were asked for.
+      context: the training data on device.
+    """
+
+    config: dict[str, Any]
+    model: Any
+    params: Params
+    dataset: Dataset
+    context: Context
+
+
+def train(
+    dataset: str | Path,
+    model: Any,
+    training: Training,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    attributes: Sequence[str] = (),
+    baselines: Sequence[str] = (),
+    on_start: Callable[[Dataset], None] = lambda dataset: None,
+    on_epoch: Callable[[Record], None] = lambda record: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """Trains a model, reports on the test part once, and leaves a run folder.
+
+    The test part is read from disk only after the epoch is chosen.
+
+    Args:
+      dataset: a prepared folder, its name, or a source; see `recjax.data.find`.
+      model: a model from `recjax.models`.
+      training: settings; of no effect on closed-form models.
+      out: the run folder.
+      resume: go on from its last checkpoint.
+      attributes: item columns whose values become nodes of the graph.
+      baselines: names of closed-form models to report on beside it.
+      on_start: called with the loaded dataset.
+      on_epoch: called after every epoch.
+      should_stop: asked after every epoch; True saves and ends the run.
+
+    Returns:
+      The summary, as in ``summary.json``; None where the run was interrupted.
+
+    Raises:
+      ValueError: the dataset, the folder or a setting does not fit.
+      FloatingPointError: the loss is not finite.
+      OSError: the disk is full.
+    """
+    phases = Phases()
+    with phases:
+        with phases("input"):
+            path = find(dataset)
+            data = load(path)
+            spec, context = build_context(data, attributes, training.negative_power)
+        config = {
+            "dataset": str(Path(path).resolve()),
+            "split_hash": data.split_hash,
+            "model": to_dict(model),
+            "training": to_dict(training),
+            "attributes": list(attributes),
+        }
+        folder = create(out, config, resume=resume)
+        on_start(data)
+        valid = target_lists(data, "valid")
+        if hasattr(model, "solve"):
+            with phases("step"):
+                params = model.solve(context)
+            outcome = {"best_epoch": None, "stopped": "solved"}
+        else:
+            with (
+                Checkpoints(folder / "checkpoints") as checkpoints,
+                MetricsLog(folder) as log,
+            ):
+
+                def note(record: Record) -> None:
+                    log.write(record)
+                    on_epoch(record)
+
+                result = fit(
+                    model,
+                    context,
+                    spec,
+                    training=training,
+                    valid=valid if valid.items.size else None,
+                    checkpoints=checkpoints,
+                    fingerprint=_fingerprint(config),
+                    on_epoch=note,
+                    should_stop=should_stop,
+                    phases=phases,
+                )
+            if result.stopped == "interrupted":
+                return None
+            params = result.params
+            outcome = {
+                "best_epoch": result.best_epoch,
+                "epochs": len(result.records),
+                "stopped": result.stopped,
+                "steps_per_epoch": result.steps,
+            }
+        # Only now: everything that could choose anything has been chosen.
+        parts = {"valid": valid, "test": target_lists(load(path, ("test",)), "test")}
+        with phases("evaluate"):
+            scores = _report(model, params, context, parts)
+        others = {}
+        with phases("baselines"):
+            for name in baselines:
+                other = MODELS[name]()
+                others[name] = _report(other, other.solve(context), context, parts)
+    summary = {
+        "model": to_dict(model),
+        "dataset": data.name,
+        "split_hash": data.split_hash,
+        "protocol": protocol(spec, training, model),
+        **outcome,
+        **scores,
+        "baselines": others,
+        "seconds": {name: round(x, 3) for name, x in phases.seconds.items()},
+        **environment(),
+    }
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
+    """Opens a run for evaluating and recommending.
+
+    Args:
+      run: its folder.
+      parts: parts of the dataset to load; ``train`` is always among them.
+
+    Returns:
+      Model, best parameters, dataset and context.
+
+    Raises:
+      ValueError: no run, no checkpoint, or the dataset is not the one trained on.
+    """
+    config = read_config(run)
+    model = from_dict(config["model"], CONFIG_TYPES)
+    training = from_dict(config["training"], CONFIG_TYPES)
+    dataset = load(config["dataset"], tuple(dict.fromkeys(("train", *parts))))
+    if dataset.split_hash != config["split_hash"]:
+        raise ValueError(
+            f"{config['dataset']} has the split {dataset.split_hash[:16]}, the run was "
+            f"trained on {config['split_hash'][:16]}: prepare the dataset as it was"
+        )
+    spec, context = build_context(
+        dataset, config["attributes"], training.negative_power
+    )
+    if hasattr(model, "solve"):
+        return Loaded(config, model, model.solve(context), dataset, context)
+    with Checkpoints(Path(run) / "checkpoints") as checkpoints:
+        params, _ = restore_params(
+            model,
+            spec,
+            checkpoints,
+            training=training,
+            fingerprint=_fingerprint(config),
+        )
+    return Loaded(config, model, params, dataset, context)
+
+
+def build_context(
+    dataset: Dataset, attributes: Sequence[str], negative_power: float
+) -> tuple[Spec, Context]:
+    """The spec and the context of a dataset's training part (of its target).
+
+    Args:
+      dataset: with its train part loaded.
+      attributes: item columns whose values become nodes.
+      negative_power: see `recjax.data.make_context`.
+
+    Returns:
+      The spec, with the number of attributes, and the context.
+
+    Raises:
+      ValueError: an attribute column does not exist.
+    """
+    pairs, names = attribute_pairs(dataset.items, tuple(attributes))
+    spec = dataset.spec._replace(num_attributes=len(names))
+    context = make_context(
+        dataset.target_rows("train"),
+        spec,
+        attributes=pairs,
+        features=dataset.features,
+        negative_power=negative_power,
+    )
+    return spec, context
+
+
+def target_lists(dataset: Dataset, part: str) -> ItemLists:
+    """The items that each user has in a part, as `evaluate` takes them."""
+    rows = dataset.target_rows(part)
+    return item_lists(rows.users, rows.items, dataset.spec.num_users)
+
+
+def protocol(spec: Spec, training: Training, model: Any) -> str:
+    """How the numbers of a summary came about, in a sentence."""
+    chosen = (
+        "no choice made"
+        if hasattr(model, "solve")
+        else f"epoch chosen by {training.select_by} on valid"
+    )
+    return (
+        f"full ranking of {spec.num_items} items; training items masked; mean over "
+        "users with a held-out item; ideal DCG of min(|held out|, K) ones; ties to the "
+        f"lower id; {chosen}; test read once"
+    )
+
+
+def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:
+    """What must not change between the parts of one run; its length may."""
+    training = {k: v for k, v in config["training"].items() if k != "epochs"}
+    keys = ("split_hash", "model", "attributes")
+    return {key: config[key] for key in keys} | {"training": training}
+
+
+def _report(
+    model: Any, params: Params, context: Context, parts: dict[str, ItemLists]
+) -> dict[str, dict[str, float]]:
+    return {
+        part: evaluate(
+            model, params, context, lists, ks=CUTOFFS, metrics=REPORTED + OF_LISTS
+        )
+        for part, lists in parts.items()
+    }

@@ -1,0 +1,416 @@
+"""Training: a step, an epoch as one compiled scan, and the loop around it."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from recjax.checkpoint import Checkpoints
+from recjax.evaluation import METRICS, evaluate
+from recjax.phases import Phases
+from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
+from recjax.types import Context, ItemLists, Params, Recommender, Spec
+
+
+class State(NamedTuple):
+    """All that changes while a model trains.
+
+    Attributes:
+      params: the model's.
+      opt_state: the optimizer's.
+      key: the PRNG key of the run; epoch e uses ``fold_in(key, e)``.
+      epoch: ``[]`` int32, epochs done.
+    """
+
+    params: Params
+    opt_state: optax.OptState
+    key: jax.Array
+    epoch: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Settings of a training run."""
+
+    epochs: int = 100
+    """Passes over the training pairs."""
+    batch_size: int = 2048
+    """Training pairs a step."""
+    learning_rate: float = 1e-3
+    """Of Adam."""
+    pairs: Literal["shuffled", "by_user"] = "shuffled"
+    """Every pair once an epoch, or pairs drawn with all users equally likely."""
+    negative_power: float = 0.0
+    """Negatives are drawn in proportion to an item's count to this power."""
+    select_by: str = "ndcg@20"
+    """Validation metric that chooses the epoch and stops the run."""
+    evaluate_every: int = 1
+    """Epochs between two looks at the validation part."""
+    patience: int = 10
+    """Looks without improvement before the run stops."""
+    checkpoint_every: int = 1
+    """Epochs between two checkpoints."""
+    seed: int = 0
+    """Of parameters, order, negatives and dropout."""
+
+    def __post_init__(self) -> None:
+        """Refuses what could only fail later."""
+        for name in ("epochs", "batch_size", "evaluate_every", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if self.checkpoint_every < 1:
+            raise ValueError(
+                f"checkpoint_every {self.checkpoint_every} must be at least 1"
+            )
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate {self.learning_rate} must be positive")
+        name, _, k = self.select_by.partition("@")
+        if name not in METRICS or (name != "auc" and not (k.isdecimal() and int(k))):
+            raise ValueError(
+                f"select_by {self.select_by!r} must be a metric and a cutoff, such as "
+                f"'ndcg@20'; metrics are {', '.join(METRICS)}"
+            )
+
+
+class Record(NamedTuple):
+    """What is known after an epoch.
+
+    Attributes:
+      epoch: epochs done.
+      losses: mean over the epoch's rows of the loss and of what the model logs.
+      valid: validation metrics, empty where the epoch was not evaluated.
+      best_epoch: the best epoch so far; 0 before the first look.
+    """
+
+    epoch: int
+    losses: dict[str, float]
+    valid: dict[str, float]
+    best_epoch: int
+
+
+class Result(NamedTuple):
+    """What `fit` returns.
+
+    Attributes:
+      params: of the best epoch (of the last one without validation).
+      state: after the last epoch.
+      best_epoch: where `params` come from.
+      records: one an epoch, those before a resumption included.
+      stopped: ``"epochs"`` (all done), ``"patience"`` or ``"interrupted"``.
+      steps: gradient steps an epoch.
+    """
+
+    params: Params
+    state: State
+    best_epoch: int
+    records: list[Record]
+    stopped: str
+    steps: int
+
+
+def init_state(
+    model: Recommender,
+    optimizer: optax.GradientTransformation,
+    spec: Spec,
+    key: jax.Array,
+) -> State:
+    """Fresh parameters and optimizer state.
+
+    Args:
+      model: the model.
+      optimizer: from optax.
+      spec: sizes of the dataset.
+      key: a PRNG key.
+
+    Returns:
+      The state before the first epoch.
+
+    Examples:
+      >>> import jax, optax
+      >>> from recjax.models import MF
+      >>> from recjax.types import Spec
+      >>> state = init_state(MF(dim=2), optax.adam(0.1), Spec(3, 4), jax.random.key(0))
+      >>> state.params["item"].shape, int(state.epoch)
+      ((4, 2), 0)
+    """
+    init_key, run_key = jax.random.split(key)
+    params = model.init(init_key, spec)
+    return State(params, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
+
+
+def make_epoch(
+    model: Recommender,
+    optimizer: optax.GradientTransformation,
+    *,
+    batch_size: int = 2048,
+    pairs: Literal["shuffled", "by_user"] = "shuffled",
+) -> Callable[[State, Context], tuple[State, dict[str, jax.Array]]]:
+    """One pass over the training pairs as one compiled call: a scan over its steps.
+
+    Shuffling, negatives, gradients and updates all happen on the device; the given
+    state is donated.
+
+    Args:
+      model: the model.
+      optimizer: from optax.
+      batch_size: B.
+      pairs: see `Training`.
+
+    Returns:
+      A jitted function from (state, context) to the next state and the logs of each
+      step: ``loss``, ``rows`` (those that count) and what the model reports, each
+      ``[steps]``.
+
+    Examples:
+      >>> import jax, numpy as np, optax
+      >>> from recjax.data.graph import make_context
+      >>> from recjax.models import MF
+      >>> from recjax.types import Interactions, Spec
+      >>> spec = Spec(num_users=2, num_items=3)
+      >>> train = Interactions(np.array([0, 0, 1]), np.array([0, 1, 2]))
+      >>> model, adam = MF(dim=2), optax.adam(0.1)
+      >>> run_epoch = make_epoch(model, adam, batch_size=2)
+      >>> state = init_state(model, adam, spec, jax.random.key(0))
+      >>> state, logs = run_epoch(state, make_context(train, spec))
+      >>> int(state.epoch), logs["rows"].tolist()
+      (1, [2.0, 1.0])
+    """
+
+    def run_epoch(state: State, context: Context):
+        num_rows = context.users.shape[0]
+        order_key, steps_key = jax.random.split(
+            jax.random.fold_in(state.key, state.epoch)
+        )
+        rows, weight = epoch_rows(order_key, num_rows, batch_size)
+
+        def step(carry, xs):
+            params, opt_state = carry
+            index, rows, weight = xs
+            pair_key, negative_key, loss_key = jax.random.split(
+                jax.random.fold_in(steps_key, index), 3
+            )
+            if pairs == "by_user":
+                users, items = sample_user_pairs(pair_key, context, batch_size)
+            else:
+                users, items = context.users[rows], context.items[rows]
+            batch = make_batch(
+                negative_key, context, users, items, weight, model.num_negatives
+            )
+            (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
+                params, context, batch, loss_key
+            )
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            logs = {"loss": loss, "rows": jnp.sum(batch.weight)} | aux
+            return (params, opt_state), logs
+
+        (params, opt_state), logs = jax.lax.scan(
+            step,
+            (state.params, state.opt_state),
+            (jnp.arange(rows.shape[0]), rows, weight),
+        )
+        return State(params, opt_state, state.key, state.epoch + 1), logs
+
+    return jax.jit(run_epoch, donate_argnums=0)
+
+
+def fit(
+    model: Recommender,
+    context: Context,
+    spec: Spec,
+    *,
+    training: Training = Training(),
+    valid: ItemLists | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    checkpoints: Checkpoints | None = None,
+    fingerprint: dict[str, Any] | None = None,
+    on_epoch: Callable[[Record], None] = lambda record: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    phases: Phases | None = None,
+) -> Result:
+    """Trains until the validation metric stops improving.
+
+    Nothing here can see the test part: the context holds training pairs and `valid`
+    the validation items.  With checkpoints, a run that was cut off anywhere goes on
+    where it was, and ends bit for bit where it would have ended.
+
+    Args:
+      model: the model.
+      context: the training data.
+      spec: sizes of the dataset.
+      training: settings.
+      valid: each user's validation items, for choosing the epoch; None trains for all
+        epochs and keeps the last.
+      optimizer: from optax; Adam where None.
+      checkpoints: where the run is saved, and resumed from.
+      fingerprint: what must be the same to resume, such as configuration and data.
+      on_epoch: called with each record; on resumption with the earlier ones first.
+      should_stop: asked after every epoch; True saves and returns.
+      phases: collects seconds of step, evaluate and checkpoint.
+
+    Returns:
+      The best parameters, the last state and the history.
+
+    Raises:
+      FloatingPointError: a loss is not finite; names the epoch and the step.
+      ValueError: the checkpoints belong to another run.
+    """
+    phases = phases or Phases()
+    optimizer = optimizer or optax.adam(training.learning_rate)
+    state = init_state(model, optimizer, spec, jax.random.key(training.seed))
+    best, best_value, best_epoch, waited = state.params, -np.inf, 0, 0
+    records: list[Record] = []
+    fingerprint = {"fingerprint": fingerprint or {}}
+
+    if checkpoints is not None:
+        restored = checkpoints.restore(_saved(state, best), expect=fingerprint)
+        if restored is not None:
+            saved = restored.tree["state"]
+            state = saved._replace(key=jax.random.wrap_key_data(saved.key))
+            best = restored.tree["best"]
+            best_value = restored.record["best_value"]
+            best_epoch, waited = (
+                restored.record["best_epoch"],
+                restored.record["waited"],
+            )
+            records = [Record(*record) for record in restored.record["records"]]
+            for record in records:
+                on_epoch(record)
+    run_epoch = make_epoch(
+        model, optimizer, batch_size=training.batch_size, pairs=training.pairs
+    )
+    # Donation would overwrite what `best` still points at.
+    best = jax.tree.map(jnp.copy, best)
+    stopped = "epochs"
+    for epoch in range(len(records) + 1, training.epochs + 1):
+        if waited >= training.patience:
+            stopped = "patience"
+            break
+        with phases("step"):
+            state, logs = run_epoch(state, context)
+            logs = jax.device_get(logs)
+        _check_finite(logs["loss"], epoch)
+        scores: dict[str, float] = {}
+        if valid is not None and (
+            epoch % training.evaluate_every == 0 or epoch == training.epochs
+        ):
+            with phases("evaluate"):
+                scores = _validate(model, state.params, context, valid, training)
+            if scores[training.select_by] > best_value:
+                best_value, best_epoch, waited = scores[training.select_by], epoch, 0
+                best = jax.tree.map(jnp.copy, state.params)
+            else:
+                waited += 1
+        elif valid is None:
+            best, best_epoch = state.params, epoch
+        records.append(Record(epoch, _means(logs), scores, best_epoch))
+        on_epoch(records[-1])
+        stop = should_stop()
+        if checkpoints is not None and (
+            stop
+            or epoch % training.checkpoint_every == 0
+            or epoch == training.epochs
+            or waited >= training.patience
+        ):
+            with phases("checkpoint"):
+                checkpoints.save(
+                    epoch,
+                    _saved(state, best),
+                    fingerprint
+                    | {
+                        "best_value": best_value,
+                        "best_epoch": best_epoch,
+                        "waited": waited,
+                        "records": [list(record) for record in records],
+                    },
+                )
+        if stop:
+            stopped = "interrupted"
+            break
+    if checkpoints is not None:
+        with phases("checkpoint"):
+            checkpoints.wait()
+    steps = -(-context.users.shape[0] // training.batch_size)
+    return Result(best, state, best_epoch, records, stopped, steps)
+
+
+def restore_params(
+    model: Recommender,
+    spec: Spec,
+    checkpoints: Checkpoints,
+    *,
+    training: Training = Training(),
+    optimizer: optax.GradientTransformation | None = None,
+    fingerprint: dict[str, Any] | None = None,
+) -> tuple[Params, int]:
+    """The best parameters of a run, from its checkpoints.
+
+    Args:
+      model: the model that was trained.
+      spec: sizes of the dataset.
+      checkpoints: of the run.
+      training: its settings.
+      optimizer: as for `fit`.
+      fingerprint: as for `fit`.
+
+    Returns:
+      The parameters, and the epoch they come from.
+
+    Raises:
+      ValueError: there is no checkpoint yet, or it belongs to another run.
+    """
+    optimizer = optimizer or optax.adam(training.learning_rate)
+
+    def like():
+        state = init_state(model, optimizer, spec, jax.random.key(0))
+        return _saved(state, state.params)
+
+    expect = {"fingerprint": fingerprint or {}}
+    restored = checkpoints.restore(jax.eval_shape(like), expect=expect)
+    if restored is None:
+        raise ValueError("the run has no checkpoint yet: train for an epoch first")
+    return restored.tree["best"], restored.record["best_epoch"]
+
+
+def _saved(state: State, best: Params) -> dict[str, Any]:
+    """The arrays of a checkpoint."""
+    return {
+        "state": state._replace(key=jax.random.key_data(state.key)),
+        "best": best,
+    }
+
+
+def _check_finite(losses: np.ndarray, epoch: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        raise FloatingPointError(
+            f"the loss is {losses[bad[0]]} from step {bad[0] + 1} of {len(losses)} in "
+            f"epoch {epoch} on ({bad.size} steps of it are not finite): lower the "
+            "learning rate or look for values in the features that are too large"
+        )
+
+
+def _means(logs: dict[str, np.ndarray]) -> dict[str, float]:
+    rows = logs["rows"].astype(np.float64)
+    total = max(rows.sum(), 1.0)
+    return {
+        name: float(np.sum(values.astype(np.float64) * rows) / total)
+        for name, values in logs.items()
+        if name != "rows"
+    }
+
+
+def _validate(
+    model: Recommender,
+    params: Params,
+    context: Context,
+    valid: ItemLists,
+    training: Training,
+) -> dict[str, float]:
+    name, _, k = training.select_by.partition("@")
+    metrics = tuple(dict.fromkeys(("recall", "ndcg", name)))
+    return evaluate(model, params, context, valid, ks=(int(k or 20),), metrics=metrics)

@@ -1,0 +1,140 @@
+"""Checkpoints come back bit for bit, or not at all."""
+
+import logging
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from recjax.checkpoint import Checkpoints, tree_digest
+
+EXPECT = {"data": "abc"}
+
+
+def tree(value):
+    return {"table": jnp.full((3000, 4), value), "count": jnp.asarray(value, jnp.int32)}
+
+
+def fill(path, epochs, keep=3):
+    with Checkpoints(path, keep=keep) as checkpoints:
+        for epoch in epochs:
+            checkpoints.save(epoch, tree(epoch), EXPECT | {"note": epoch})
+
+
+def array_files(path, epoch):
+    """The files that hold an epoch's arrays, largest first."""
+    files = [file for file in (path / str(epoch)).rglob("d/*") if file.is_file()]
+    return sorted(files, key=lambda file: -file.stat().st_size)
+
+
+def restore(path):
+    with Checkpoints(path) as checkpoints:
+        return checkpoints.restore(tree(0), expect=EXPECT)
+
+
+def test_round_trip_and_the_newest_are_kept(tmp_path):
+    fill(tmp_path, (1, 2, 3, 4), keep=2)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.epochs() == [3, 4]
+    restored = restore(tmp_path)
+    assert restored.epoch == restored.record["note"] == 4
+    np.testing.assert_array_equal(restored.tree["table"], np.full((3000, 4), 4.0))
+    assert restored.tree["count"].dtype == jnp.int32
+    assert not restored.skipped
+
+
+def test_nothing_to_restore(tmp_path):
+    assert restore(tmp_path) is None
+
+
+def test_a_flipped_byte_falls_back_and_says_so(tmp_path, caplog):
+    fill(tmp_path, (1, 2))
+    # Every byte of the largest file belongs to an array; Orbax alone reads most of
+    # such damage back without a word.
+    victim = array_files(tmp_path, 2)[0]
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    victim.write_bytes(content)
+    with caplog.at_level(logging.WARNING, "recjax"):
+        restored = restore(tmp_path)
+    assert restored.epoch == 1
+    assert list(restored.skipped) == [2]
+    assert "epoch 2 is damaged" in caplog.text
+    # Its number is free again.
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(2, tree(2), EXPECT)
+    assert restore(tmp_path).epoch == 2
+
+
+def cut(path: Path):
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: cut(array_files(folder, 2)[0]),
+        lambda folder: array_files(folder, 2)[0].unlink(),
+        lambda folder: (folder / "2/record/metadata").write_text('{"data": "ab'),
+        lambda folder: (folder / "2/record/metadata").unlink(),
+        lambda folder: (folder / "2/tree/manifest.ocdbt").write_bytes(b""),
+    ],
+    ids=["torn array", "lost array", "torn record", "lost record", "torn manifest"],
+)
+def test_a_torn_checkpoint_falls_back(tmp_path, damage):
+    fill(tmp_path, (1, 2))
+    damage(tmp_path)
+    restored = restore(tmp_path)
+    assert restored.epoch == 1
+    assert list(restored.skipped) == [2]
+    np.testing.assert_array_equal(restored.tree["table"], np.full((3000, 4), 1.0))
+
+
+def test_a_half_written_folder_is_no_checkpoint(tmp_path):
+    fill(tmp_path, (1,))
+    half = tmp_path / "2.orbax-checkpoint-tmp-123"
+    half.mkdir()
+    (half / "tree").mkdir()
+    assert restore(tmp_path).epoch == 1
+
+
+def test_all_damaged_is_an_error(tmp_path):
+    fill(tmp_path, (1, 2))
+    for epoch in (1, 2):
+        cut(array_files(tmp_path, epoch)[0])
+    with pytest.raises(ValueError, match="every checkpoint is damaged"):
+        restore(tmp_path)
+
+
+def test_another_run_is_refused_by_name_and_values(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        record = {"fingerprint": {"data": "abc", "model": {"dim": 64}}}
+        checkpoints.save(1, tree(1), record)
+    with Checkpoints(tmp_path) as checkpoints:
+        other = {"fingerprint": {"data": "abc", "model": {"dim": 32}}}
+        with pytest.raises(ValueError, match=r"dim 64.*this run has 32"):
+            checkpoints.restore(tree(0), expect=other)
+
+
+def test_a_save_is_not_touched_by_later_changes(tmp_path):
+    buffer = np.ones((2000, 100), np.float32)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, {"x": buffer}, EXPECT)
+        buffer[:] = 7  # while Orbax writes in the background
+    with Checkpoints(tmp_path) as checkpoints:
+        restored = checkpoints.restore({"x": buffer}, expect=EXPECT)
+    np.testing.assert_array_equal(restored.tree["x"], np.ones((2000, 100)))
+
+
+def test_the_digest_sees_names_shapes_types_and_bytes():
+    base = {"a": np.zeros(4, np.float32)}
+    others = [
+        {"b": np.zeros(4, np.float32)},
+        {"a": np.zeros((2, 2), np.float32)},
+        {"a": np.zeros(4, np.int32)},
+        {"a": np.array([0, 0, 0, -0.0], np.float32)},
+    ]
+    digests = {tree_digest(one) for one in (base, *others)}
+    assert len(digests) == 5
+    assert tree_digest({"a": jnp.zeros(4)}) == tree_digest(base)
