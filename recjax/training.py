@@ -148,7 +148,7 @@ def make_epoch(
     *,
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
-) -> Callable[[State, Context], tuple[State, dict[str, jax.Array]]]:
+) -> jax.stages.Wrapped:
     """One pass over the training pairs as one compiled call: a scan over its steps.
 
     Shuffling, negatives, gradients and updates all happen on the device; the given

@@ -20,4 +20,4 @@ MODELS: dict[str, Any] = {
     "popular": Popular,
 }
 
-__all__ = ["MODELS", "MF", "GraphAlignment", "ItemKNN", "LightGCN", "Popular"]
+__all__ = ["MF", "MODELS", "GraphAlignment", "ItemKNN", "LightGCN", "Popular"]

@@ -72,7 +72,7 @@ def test_context_holds_distinct_pairs_counts_and_lists():
 
 
 def test_ids_outside_the_spec_are_refused():
-    with pytest.raises(ValueError, match="item ids run from 0 to 3, .* 2"):
+    with pytest.raises(ValueError, match=r"item ids run from 0 to 3, .* 2"):
         make_context(Interactions(USERS, ITEMS), Spec(3, 2))
     with pytest.raises(ValueError, match="user ids"):
         make_graph((USERS, ITEMS), Spec(2, 4))

@@ -1,0 +1,32 @@
+# Everything runs in .venv, made from $(PYTHON) where it is missing.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test lint types check bench clean
+
+demo: $(VENV)/.examples  ## train on MovieLens and recommend ten titles
+	rm -rf runs/demo
+	$(BIN)/recjax train movielens-small --model lightgcn --model.objective softmax \
+	  --epochs 40 --out runs/demo
+	$(BIN)/recjax recommend runs/demo --user 42
+
+test: lint types check  ## lint, type check and the whole test suite
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.test
+	$(BIN)/pyrefly check
+
+check: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+$(VENV)/.%: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,1 @@
+"""Throughput of recjax against its own limits and its peers; time lives here."""

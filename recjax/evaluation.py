@@ -1,0 +1,345 @@
+"""Full-ranking evaluation."""
+
+import difflib
+import functools
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, overload
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from recjax import metrics as rank_metrics
+from recjax.lists import contains, gather_rows, lengths
+from recjax.ranking import (
+    check_users,
+    chunk_scores,
+    default_chunk_size,
+    embed,
+    item_chunks,
+    rank,
+    user_batches,
+)
+from recjax.ranking import recommend as recommend
+from recjax.types import Context, ItemLists, Params, Scorer
+
+_OF_HITS = {
+    "recall": rank_metrics.recall_metric,
+    "precision": rank_metrics.precision_metric,
+    "f1": rank_metrics.f1_metric,
+    "hit_rate": rank_metrics.hit_rate_metric,
+    "ndcg": rank_metrics.ndcg_metric,
+    "mrr": rank_metrics.mrr_metric,
+    "map": rank_metrics.map_metric,
+}
+_OF_EXPOSURE = {
+    "coverage": rank_metrics.coverage_metric,
+    "gini": rank_metrics.gini_metric,
+}
+METRICS = (*_OF_HITS, "average_popularity", *_OF_EXPOSURE, "auc")
+"""Names that `evaluate` takes."""
+
+
+class _Plan(NamedTuple):
+    """What the compiled step of one batch depends on; hashable."""
+
+    num_items: int
+    ks: tuple[int, ...]
+    metrics: tuple[str, ...]
+    chunk_size: int
+    max_targets: int
+
+
+@overload
+def evaluate(
+    model: Scorer,
+    params: Params,
+    context: Context,
+    targets: ItemLists,
+    *,
+    users: np.ndarray | None = None,
+    seen: ItemLists | None = None,
+    ks: Sequence[int] = (20,),
+    metrics: Sequence[str] = ("recall", "ndcg"),
+    batch_size: int = 512,
+    chunk_size: int | None = None,
+    per_user: Literal[False] = False,
+) -> dict[str, float]: ...
+
+
+@overload
+def evaluate(
+    model: Scorer,
+    params: Params,
+    context: Context,
+    targets: ItemLists,
+    *,
+    users: np.ndarray | None = None,
+    seen: ItemLists | None = None,
+    ks: Sequence[int] = (20,),
+    metrics: Sequence[str] = ("recall", "ndcg"),
+    batch_size: int = 512,
+    chunk_size: int | None = None,
+    per_user: Literal[True],
+) -> tuple[dict[str, float], dict[str, np.ndarray]]: ...
+
+
+def evaluate(
+    model: Scorer,
+    params: Params,
+    context: Context,
+    targets: ItemLists,
+    *,
+    users: np.ndarray | None = None,
+    seen: ItemLists | None = None,
+    ks: Sequence[int] = (20,),
+    metrics: Sequence[str] = ("recall", "ndcg"),
+    batch_size: int = 512,
+    chunk_size: int | None = None,
+    per_user: bool = False,
+) -> dict[str, float] | tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Metrics of the full ranking of all items that a user has not seen.
+
+    The mean is over users with at least one target, taken in float64 from values of
+    single users, so that neither the batch nor the chunk size matters.  A target that
+    is also among the seen items can never be hit, and still counts as a target.
+
+    Args:
+      model: any `recjax.types.Scorer`.
+      params: its parameters.
+      context: the training data.
+      targets: the held-out items of each user; U lists.
+      users: ids of the users to rank for; those without a target do not count.  None
+        for all users with a target.
+      seen: U lists of items that are not ranked; None for ``context.seen``, the
+        training items.  To report on a test part, a user's validation items may be
+        put here too.
+      ks: cutoffs.
+      metrics: any of `METRICS`.  Those of the lists are `recjax.metrics` at each k;
+        ``coverage`` and ``gini`` are of all lists together; ``average_popularity`` is
+        by training counts; ``auc`` is of all unseen items, has no cutoff, and costs a
+        pass over the scores for each target of the user with most targets in a batch.
+      batch_size: users ranked at a time.
+      chunk_size: items scored at a time, see `recjax.ranking.rank`.
+      per_user: also return the value of each user, for tests of significance.
+
+    Returns:
+      Values by names such as ``"recall@20"`` and ``"auc"``; 0 where no user counts.
+      With ``per_user``, also a dict of ``"user"`` ``[U']`` int32 ids, ascending, and
+      one array ``[U']`` for each metric that is a mean over users; for ``auc`` NaN
+      marks a user who has none, because nothing is left but targets.
+
+    Raises:
+      ValueError: for an unknown metric, a cutoff or batch size that is not positive,
+        user ids out of range, or lists of another number of users.
+
+    Examples:
+      >>> from recjax.data.graph import make_context
+      >>> from recjax.lists import item_lists
+      >>> from recjax.models import Popular
+      >>> from recjax.types import Interactions, Spec
+      >>> train = Interactions(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]))
+      >>> context = make_context(train, Spec(num_users=3, num_items=3))
+      >>> params = Popular().solve(context)
+      >>> targets = item_lists([1, 2], [0, 2], num_users=3)
+      >>> evaluate(Popular(), params, context, targets, ks=(1,), metrics=("recall",))
+      {'recall@1': 0.5}
+    """
+    _check_metrics(metrics)
+    if not ks or min(ks) < 1 or batch_size < 1:
+        raise ValueError(f"ks {tuple(ks)} and batch_size {batch_size} must be positive")
+    seen = context.seen if seen is None else seen
+    num_users = context.seen.pointer.shape[0] - 1
+    for name, lists in (("targets", targets), ("seen", seen)):
+        if lists.pointer.shape[0] != num_users + 1:
+            raise ValueError(
+                f"{name} hold lists of {lists.pointer.shape[0] - 1} users, the context "
+                f"has {num_users}: make them by item_lists with that num_users"
+            )
+    counts = np.diff(np.asarray(targets.pointer))
+    chosen = np.arange(num_users) if users is None else np.unique(np.asarray(users))
+    chosen = check_users(chosen, num_users)
+    chosen = chosen[counts[chosen] > 0]
+    # Users with as many targets share a batch: AUC makes a pass for each target.
+    chosen = chosen[np.argsort(counts[chosen], kind="stable")]
+
+    batch_size = max(1, min(batch_size, len(chosen)))
+    num_items = context.item_counts.shape[0]
+    if chunk_size is None:
+        chunk_size = default_chunk_size(batch_size, num_items)
+    most = int(counts[chosen].max()) if "auc" in metrics and len(chosen) else 1
+    plan = _Plan(
+        num_items,
+        tuple(sorted(set(ks))),
+        tuple(dict.fromkeys(metrics)),
+        chunk_size,
+        # Rounded up, so that near numbers do not compile anew.
+        1 << (most - 1).bit_length(),
+    )
+    state = embed(model, params, context)
+    seen, targets = jax.device_put((seen, targets))
+    exposure = jnp.zeros((len(plan.ks), num_items), jnp.int32)
+    values, waiting = [], None
+    for batch, valid in user_batches(chosen, batch_size):
+        step, exposure = _evaluate_batch(
+            model,
+            params,
+            state,
+            seen,
+            targets,
+            context.item_counts,
+            batch,
+            valid,
+            exposure,
+            plan,
+        )
+        # Fetched once the next batch is under way: the device never waits, and no
+        # more than two batches are in memory.
+        if waiting is not None:
+            values.append(jax.device_get(waiting))
+        waiting = step
+    if waiting is not None:
+        values.append(jax.device_get(waiting))
+
+    order = np.argsort(chosen)
+    table = {"user": chosen[order]}
+    for name in values[0] if values else ():
+        column = np.concatenate([step[name] for step in values])
+        table[name] = column[: len(chosen)][order]
+    summary = _summary(plan, table, exposure)
+    return (summary, table) if per_user else summary
+
+
+def _check_metrics(metrics: Sequence[str]) -> None:
+    for name in metrics:
+        if name not in METRICS:
+            near = difflib.get_close_matches(name, METRICS, n=3, cutoff=0.4)
+            raise ValueError(
+                f"unknown metric {name!r}, perhaps {' or '.join(near or METRICS)}? "
+                "Cutoffs are given by ks"
+            )
+
+
+def _summary(
+    plan: _Plan, table: dict[str, np.ndarray], exposure: jax.Array
+) -> dict[str, float]:
+    summary = {}
+    for name in plan.metrics:
+        if name == "auc":
+            area = table.get("auc", np.zeros(0))
+            area = area[~np.isnan(area)].astype(np.float64)
+            summary["auc"] = float(area.mean()) if len(area) else 0.0
+            continue
+        for index, k in enumerate(plan.ks):
+            key = f"{name}@{k}"
+            if name in _OF_EXPOSURE:
+                summary[key] = float(_OF_EXPOSURE[name](exposure[index]))
+            else:
+                column = table.get(key, np.zeros(0)).astype(np.float64)
+                summary[key] = float(column.mean()) if len(column) else 0.0
+    return summary
+
+
+@functools.partial(jax.jit, static_argnames=("model", "plan"), donate_argnums=8)
+def _evaluate_batch(
+    model: Scorer,
+    params: Params,
+    state: Any,
+    seen: ItemLists,
+    targets: ItemLists,
+    item_counts: jax.Array,
+    users: jax.Array,
+    valid: jax.Array,
+    exposure: jax.Array,
+    plan: _Plan,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """Metrics ``[B]`` of each user by name, and the exposure ``[len(ks), I]``."""
+    values = {}
+    if any(name != "auc" for name in plan.metrics):
+        items, _ = rank(
+            model,
+            params,
+            state,
+            seen,
+            users,
+            num_items=plan.num_items,
+            k=plan.ks[-1],
+            chunk_size=plan.chunk_size,
+        )
+        hits = contains(targets, users, items)
+        num_relevant = lengths(targets, users)
+        for index, k in enumerate(plan.ks):
+            for name in plan.metrics:
+                if name in _OF_HITS:
+                    values[f"{name}@{k}"] = _OF_HITS[name](
+                        hits, num_relevant, k=k, reduce_fn=None
+                    )
+                elif name == "average_popularity":
+                    values[f"{name}@{k}"] = rank_metrics.average_popularity_metric(
+                        items, item_counts, k=k, reduce_fn=None
+                    )
+            shown = valid[:, None] & (items[:, :k] >= 0)
+            shown = jnp.where(shown, items[:, :k], plan.num_items)
+            exposure = exposure.at[index, shown].add(1, mode="drop")
+    if "auc" in plan.metrics:
+        values["auc"] = _auc(model, params, state, seen, targets, users, plan)
+    return values, exposure
+
+
+def _auc(
+    model: Scorer,
+    params: Params,
+    state: Any,
+    seen: ItemLists,
+    targets: ItemLists,
+    users: jax.Array,
+    plan: _Plan,
+) -> jax.Array:
+    """AUC ``[B]`` of each user against all items neither seen nor target."""
+    num_chunks, width, ids_of = item_chunks(plan.num_items, plan.chunk_size)
+    positives, is_positive = gather_rows(targets, users, plan.max_targets)
+    num_positive = lengths(targets, users)
+    # Not max_targets: a batch of users with few targets makes few passes.
+    num_targets = jnp.minimum(num_positive.max(), plan.max_targets)
+    rows = jnp.arange(users.shape[0])[:, None]
+
+    def scores_of(chunk):
+        ids = ids_of(chunk)
+        return chunk_scores(model, params, state, seen, users, ids, plan.num_items)
+
+    def column_of(chunk):
+        column = positives - chunk * width
+        inside = is_positive & (column >= 0) & (column < width)
+        return jnp.where(inside, column, width), inside
+
+    def find(chunk, found):
+        column, inside = column_of(chunk)
+        score = scores_of(chunk)[rows, jnp.minimum(column, width - 1)]
+        return jnp.where(inside, score, found)
+
+    shape = (users.shape[0], plan.max_targets)
+    found = lax.fori_loop(0, num_chunks, find, jnp.full(shape, -jnp.inf))
+
+    def count(chunk, carry):
+        twice_below, num_negative = carry
+        scores = scores_of(chunk)
+        scores = scores.at[rows, column_of(chunk)[0]].set(-jnp.inf, mode="drop")
+        is_negative = scores > -jnp.inf
+        scores = jnp.where(is_negative, scores, jnp.inf)
+
+        def against(target, twice_below):
+            # Integers, one number a target: exact, and far below 2**31.
+            score = found[:, target][:, None]
+            below = (scores < score).astype(jnp.int32)
+            upto = (scores <= score).astype(jnp.int32)
+            return twice_below.at[:, target].add((below + upto).sum(axis=1))
+
+        twice_below = lax.fori_loop(0, num_targets, against, twice_below)
+        return twice_below, num_negative + is_negative.sum(axis=1)
+
+    carry = (jnp.zeros(shape, jnp.int32), jnp.zeros(shape[0], jnp.int32))
+    twice_below, num_negative = lax.fori_loop(0, num_chunks, count, carry)
+    share = twice_below / jnp.maximum(2 * num_negative, 1)[:, None]
+    area = jnp.where(is_positive, share, 0.0).sum(axis=1) / jnp.maximum(num_positive, 1)
+    return jnp.where(num_negative > 0, area, jnp.nan)

@@ -1,0 +1,238 @@
+"""The command line as a user meets it: right words, wrong words, bad files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recjax.cli import main
+from recjax.data import load, split, synthetic, write
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Datasets and runs of a test stay in its own folder."""
+    monkeypatch.setenv("RECJAX_DATA_DIR", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    log = split(synthetic(num_users=40, num_items=30, rows_per_user=10))
+    return str(write(log, tmp_path_factory.mktemp("d") / "small", name="s", config={}))
+
+
+FAST = ["--epochs", "2", "--batch-size", "128", "--no-baselines"]
+
+
+@pytest.fixture(scope="module")
+def run(small, tmp_path_factory):
+    out = str(tmp_path_factory.mktemp("runs") / "one")
+    call("train", small, *FAST, "--model.dim", "8", "--out", out)
+    return out
+
+
+def call(*words):
+    """Exit code of a command."""
+    try:
+        main(words)
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def refused(capsys, *words):
+    """The one line of a command that must be refused."""
+    capsys.readouterr()
+    assert call(*words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("recjax: ")
+    return lines[0]
+
+
+def test_help_and_version(capsys):
+    for words in ((), ("--help",), ("-h",), ("data",), ("data", "--help")):
+        assert call(*words) == 0
+        assert "recjax train DATASET" in capsys.readouterr().out
+    assert call("--version") == 0
+    assert capsys.readouterr().out == "recjax 0.1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("train",), ("--model.layers", "--model.objective NAME", "--epochs INT")),
+        (("train", "--model", "mf"), ("--model.fold-in-ridge",)),
+        (("train", "--model.objective", "softmax"), ("temperature FLOAT",)),
+        (("evaluate",), ("--ks", "RUN")),
+        (("recommend",), ("--history", "-k INT")),
+        (("data", "prepare"), ("--split.strategy", "--cleaning.min-user")),
+        (("data", "describe"), ("dataset",)),
+    ],
+)
+def test_help_of_commands_shows_types_and_defaults(capsys, words, expected):
+    assert call(*words, "--help") == 0
+    text = capsys.readouterr().out
+    for part in expected:
+        assert part.lower() in text.lower()
+
+
+def test_wrong_words_cost_one_line(capsys, small, run):
+    cases = {
+        ("trian",): "'train'",
+        ("data", "prepar"): "'data prepare'",
+        ("train", small, "--epoch", "3"): "--epochs",
+        ("train", small, "--model.dims", "3"): "--model.dim",
+        ("train", small, "--model", "lightgnc"): "'lightgcn'",
+        ("train", small, "--model.objective", "sofmax"): "'softmax'",
+        ("train", small, "--model", "popular", "--model.objective", "bpr"): "no obj",
+        ("train", small, "--model"): "needs a name",
+        ("train", small, "--epochs", "many"): "'many'",
+        ("train", small, "--epochs", "0"): "at least 1",
+        ("train", small, "--pairs", "users"): "by_user",
+        ("train", small, "--select-by", "ndgc@20"): "ndcg@20",
+        ("train", small, "--attributes", "grup"): "'grup'",
+        ("train", "movielens-smal"): "'movielens-small'",
+        ("train",): "required",
+        ("evaluate", run + "x"): "one",
+        ("evaluate", run, "--part", "tset"): "'test'",
+        ("evaluate", run, "--metrics", "recal"): "recall",
+        ("evaluate", run, "--ks", "0"): "positive",
+        ("recommend", run): "--user",
+        ("recommend", run, "--user", "user 3x"): "no user 'user 3x'",
+        ("recommend", run, "--history", "nothing"): "no item 'nothing'",
+        ("recommend", run, "--user", "1", "-k", "0"): "at least 1",
+        ("data", "describe", run): "recjax: ",
+        ("data", "prepare", "nowhere.csv"): "nowhere.csv",
+        ("data", "prepare", "movielens-small", "--split.strategy", "leave"): "leave",
+    }
+    for words, expected in cases.items():
+        assert expected in refused(capsys, *words), words
+
+
+def test_a_run_folder_holds_what_it_says(capsys, small, run):
+    folder = Path(run)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["split_hash"] == load(small).split_hash
+    assert summary["model"]["type"] == "LightGCN"
+    assert summary["model"]["dim"] == 8
+    assert {"recall@20", "ndcg@10", "coverage@20"} <= summary["test"].keys()
+    assert {"compile", "input", "step", "evaluate", "total"} <= summary[
+        "seconds"
+    ].keys()
+    assert summary["peak_memory_bytes"] > 1e7
+    assert "training items masked" in summary["protocol"]
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+    assert list(folder.glob("events.out.tfevents.*"))
+    refused_line = refused(capsys, "train", small, *FAST, "--out", run)
+    assert "--resume" in refused_line
+
+
+def test_evaluate_repeats_the_summary(capsys, run):
+    capsys.readouterr()
+    assert call("evaluate", run, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    summary = json.loads((Path(run) / "summary.json").read_text())
+    for name, value in found.items():
+        assert value == pytest.approx(summary["test"][name], rel=1e-6), name
+
+
+def test_recommend_for_users_newcomers_and_candidates(capsys, small, run):
+    data = load(small)
+    users, items = data.users["id"].to_pylist(), data.items["id"].to_pylist()
+    capsys.readouterr()
+    assert (
+        call("recommend", run, "--user", users[3], users[5], "-k", "4", "--json") == 0
+    )
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["user"] for row in rows] == [users[3], users[5]]
+    train = data.part("train")
+    for row, user in zip(rows, (3, 5), strict=True):
+        known = {items[i] for i in train.items[train.users == user]}
+        found = [one["item"] for one in row["items"]]
+        assert len(found) == 4
+        assert not known & set(found)
+        scores = [one["score"] for one in row["items"]]
+        assert scores == sorted(scores, reverse=True)
+    assert call("recommend", run, "--history", items[0], items[3], "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert row["user"] == "newcomer"
+    assert not {items[0], items[3]} & {one["item"] for one in row["items"]}
+    words = ("recommend", run, "--user", users[3], "--candidates", *items[:5])
+    assert call(*words, "--keep-seen", "-k", "50", "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert {one["item"] for one in row["items"]} == set(items[:5])
+
+
+def test_lists_longer_than_the_catalogue_end_where_it_ends(capsys, small, run):
+    user = load(small).users["id"][0].as_py()
+    capsys.readouterr()
+    assert call("recommend", run, "--user", user, "-k", "1000", "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert 0 < len(row["items"]) < 30
+    assert all(np.isfinite(one["score"]) for one in row["items"])
+
+
+def test_closed_form_models_and_attributes_run_too(capsys, small, tmp_path):
+    for name in ("popular", "item_knn"):
+        out = str(tmp_path / name)
+        assert call("train", small, "--model", name, "--out", out) == 0
+        assert call("evaluate", out) == 0
+    out = str(tmp_path / "graph")
+    words = ("--model", "graph_alignment", "--model.dim", "8", "--attributes", "group")
+    assert call("train", small, *FAST, *words, "--out", out) == 0
+    known = load(small).items["id"][3].as_py()
+    assert call("recommend", out, "--history", known) == 0
+    assert "accuracy" in (tmp_path / "graph/metrics.jsonl").read_text()
+
+
+def test_odd_files_from_raw_to_recommendation(capsys, tmp_path):
+    """Ids with spaces and in other scripts, a NaN rating, a user with one row."""
+    rows = ["user,item,rating,timestamp"]
+    rng = np.random.default_rng(0)
+    for user in ("Ann Lee", "Łukasz", "李雷", "007"):
+        for item in rng.permutation(8)[:6]:
+            rows.append(f"{user},фильм {item},{rng.integers(1, 6)},{len(rows)}")
+    rows += ["once only,фильм 1,5,99", "Ann Lee,never rated,NaN,3", "broken,row", ""]
+    path = tmp_path / "odd ratings.csv"
+    path.write_text("\n".join(rows), encoding="utf-8")
+    assert call("data", "prepare", str(path), "--out", "odd") == 0
+    assert call("data", "describe", "odd") == 0
+    page = capsys.readouterr().out
+    assert "wrong number of cells 1" in page
+    assert call("data", "prepare", str(path), "--out", "odd") == 0
+    out = ("--out", "odd-run")
+    assert call("train", "odd", *FAST, "--model.dim", "4", *out) == 0
+    capsys.readouterr()
+    assert call("recommend", "odd-run", "--user", "李雷", "once only") == 0
+    text = capsys.readouterr().out
+    assert "user 李雷" in text
+    assert "user once only" in text
+    assert "фильм" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.csv", "", "empty"),
+        ("one.csv", "user\n1\n2\n", "item"),
+        ("head.csv", "user,item\n", "no"),
+        ("ratings.pkl", "x", "pickle"),
+        ("ratings.abc", "x", "abc"),
+    ],
+)
+def test_files_that_hold_nothing(capsys, tmp_path, name, content, message):
+    (tmp_path / name).write_text(content)
+    line = refused(capsys, "data", "prepare", str(tmp_path / name))
+    assert name in line
+    assert message in line.lower()
+
+
+def test_data_list(capsys):
+    assert call("data", "list") == 0
+    assert "movielens-small" in capsys.readouterr().out
