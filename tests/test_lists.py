@@ -84,6 +84,12 @@ def test_contains_takes_any_leading_axes(rng):
     np.testing.assert_array_equal(batched, flat.reshape(4, 3, 7))
 
 
+def test_contains_does_not_read_the_row_before():
+    lists = item_lists(np.array([0, 2]), np.array([9, 12]), 3)
+    found = contains(lists, jnp.array([1, 2]), jnp.array([[9], [9]]))
+    assert not found.any()
+
+
 def test_search_row_counts_keys_up_to_the_query(rng):
     pointer = np.array([0, 4, 4, 9, 10])
     keys = np.sort(rng.integers(0, 6, 10).astype(np.uint32))

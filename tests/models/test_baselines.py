@@ -77,6 +77,7 @@ class TestItemKNN:
         for j in range(ITEMS):
             row = slice(pointer[j], pointer[j + 1])
             assert (np.diff(params["items"][row]) > 0).all()
+            assert (params["weights"][row] > 0).all()
             found[np.asarray(params["items"][row]), j] = params["weights"][row]
         np.testing.assert_allclose(found, similarity, rtol=1e-6)
         state = model.embed(params, context)
@@ -106,7 +107,7 @@ class TestItemKNN:
         state = model.embed(params, context)
         users = jnp.array([7, 3, 7, 29])
         whole = model.score(params, state, users, jnp.arange(ITEMS))
-        items = jnp.array([40, 2, 2, 11, 40, 0])  # repeated items too
+        items = jnp.array([40, 2, 2, 11, 40, 8])  # repeated items too
         scores = model.score(params, state, users, items)
         np.testing.assert_array_equal(scores, whole[:, items])
 
