@@ -7,8 +7,8 @@ BIN = $(VENV)/bin
 
 demo: $(VENV)/.examples  ## train on MovieLens and recommend ten titles
 	rm -rf runs/demo
-	$(BIN)/recjax train movielens-small --model lightgcn --model.objective softmax \
-	  --epochs 40 --out runs/demo
+	$(BIN)/recjax train movielens-small --model.objective softmax \
+	  --model.init-scale 0.01 --batch-size 1024 --epochs 80 --out runs/demo
 	$(BIN)/recjax recommend runs/demo --user 42
 
 test: lint types check  ## lint, type check and the whole test suite
@@ -16,6 +16,10 @@ test: lint types check  ## lint, type check and the whole test suite
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: $(VENV)/.bench  ## throughput; DATA names a folder such as ../shared/data/gowalla
+	$(BIN)/python -m benchmarks.train_step --dataset $(DATA)
+	$(BIN)/python -m benchmarks.evaluate --dataset $(DATA)
 
 types: $(VENV)/.test
 	$(BIN)/pyrefly check

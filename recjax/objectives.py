@@ -75,7 +75,7 @@ class BCE:
 class Softmax:
     """The batch's items as the catalogue, with logQ; vectors of unit length."""
 
-    temperature: float = 0.2
+    temperature: float = 0.25
     """Cosines are divided by it."""
 
     cosine = True
@@ -97,7 +97,7 @@ class Softmax:
 class SampledSoftmax:
     """Drawn negatives as the catalogue, with logQ; vectors of unit length."""
 
-    temperature: float = 0.2
+    temperature: float = 0.25
     """Cosines are divided by it."""
     negatives: int = 256
     """Sampled negatives a training pair."""

@@ -148,7 +148,9 @@ def train(
         with phases("baselines"):
             for name in baselines:
                 other = MODELS[name]()
-                others[name] = _report(other, other.solve(context), context, parts)
+                others[name] = _report(
+                    other, other.solve(context), context, {"test": parts["test"]}
+                )
     summary = {
         "model": to_dict(model),
         "dataset": data.name,

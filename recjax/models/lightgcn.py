@@ -41,6 +41,9 @@ class LightGCN:
     """What the vectors are trained for."""
     l2: float = 1e-4
     """Weight of `batch_l2_loss` on the batch's rows of E0."""
+    init_scale: float = 0.1
+    """Standard deviation of E0 at the start; under a cosine, a smaller one makes the
+    first steps turn the vectors further."""
 
     score = staticmethod(dot_score)
 
@@ -50,8 +53,8 @@ class LightGCN:
         return self.objective.num_negatives
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
-        """Tables E0 from N(0, 0.1^2)."""
-        return init_tables(key, spec, self.dim)
+        """Tables E0 from N(0, init_scale^2)."""
+        return init_tables(key, spec, self.dim, scale=self.init_scale)
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The rows of E, of unit length under a cosine objective."""

@@ -35,6 +35,8 @@ class MF:
     """What the vectors are trained for."""
     l2: float = 1e-4
     """Weight of `batch_l2_loss` on the batch's rows."""
+    init_scale: float = 0.1
+    """Standard deviation of the tables at the start."""
     fold_in_ridge: float = 1.0
     """Ridge of the least squares that gives a newcomer a vector."""
 
@@ -46,8 +48,9 @@ class MF:
         return self.objective.num_negatives
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
-        """Tables from N(0, 0.1^2)."""
-        return init_tables(key, spec._replace(num_attributes=0), self.dim)
+        """Tables from N(0, init_scale^2)."""
+        spec = spec._replace(num_attributes=0)
+        return init_tables(key, spec, self.dim, scale=self.init_scale)
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The tables, of unit length under a cosine objective."""
