@@ -91,11 +91,12 @@ def main() -> None:
         batch_size=options.batch_size,
         repeats=options.repeats,
     )
+    memory = found["peak_memory_bytes"] / 2**30
     print(
         f"{found['source']}: {found['users']:,} users x {found['items']:,} items, "
-        f"width {options.dim}: {found['seconds']:.2f} s ({found['users_per_second']:,.0f} "
-        f"users/s), first {found['first_seconds']:.2f} s on {found['device']}; peak "
-        f"memory {found['peak_memory_bytes'] / 2**30:.2f} GiB"
+        f"width {options.dim}: {found['seconds']:.2f} s, "
+        f"{found['users_per_second']:,.0f} users/s; first {found['first_seconds']:.2f} "
+        f"s; on {found['device']}; peak memory {memory:.2f} GiB"
     )
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
