@@ -80,7 +80,7 @@ class Checkpoints:
         donated state while Orbax is still writing.
 
         Args:
-          epoch: its number; greater than all before.
+          epoch: its number; one that is there already is replaced.
           tree: a pytree of arrays; PRNG keys as their data.
           record: JSON values.
 
@@ -88,6 +88,9 @@ class Checkpoints:
           OSError, ValueError: the checkpoint before this one could not be written.
         """
         host = jax.tree.map(lambda x: np.array(jax.device_get(x)), tree)
+        if epoch in self._manager.all_steps():
+            # A damaged one, that `restore` has passed over.
+            self._manager.delete(epoch)
         self._manager.save(
             epoch,
             args=ocp.args.Composite(
@@ -133,8 +136,6 @@ class Checkpoints:
                 continue
             for bad, why in skipped.items():
                 _log.warning("checkpoint of epoch %d is damaged (%s)", bad, why)
-                # Its number will be used again.
-                self._manager.delete(bad)
             return Restored(epoch, tree, record, skipped)
         if skipped:
             raise ValueError(

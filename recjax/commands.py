@@ -189,7 +189,8 @@ def _train(options: Train) -> int:
         nonlocal bar
         if bar is None:
             # Not before the first epoch: an error in the data would stand beside it.
-            bar = tqdm(total=options.training.epochs, desc=name, unit="epoch")
+            total = options.training.epochs
+            bar = closing.enter_context(tqdm(total=total, desc=name, unit="epoch"))
         bar.n = record.epoch
         chosen = options.training.select_by
         facts = {"loss": f"{record.losses['loss']:.4f}"}
@@ -199,7 +200,7 @@ def _train(options: Train) -> int:
             facts[f"valid {chosen}"] = f"{record.valid[chosen]:.4f}"
         bar.set_postfix(facts | {"best epoch": record.best_epoch})
 
-    with _stop_signals() as stop:
+    with _stop_signals() as stop, contextlib.ExitStack() as closing:
         summary = pipeline.train(
             options.dataset,
             options.model,
@@ -211,8 +212,6 @@ def _train(options: Train) -> int:
             on_epoch=show,
             should_stop=lambda: bool(stop),
         )
-    if bar is not None:
-        bar.close()
     if summary is None:
         print(f"stopped and saved; go on with: --out {out} --resume", file=sys.stderr)
         return 128 + stop[0]

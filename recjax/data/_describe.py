@@ -114,7 +114,7 @@ def _relations(manifest: Manifest, train: Interactions) -> str:
             [
                 name + (" (target)" if name == manifest.target else ""),
                 f"{count:,}",
-                _share(count, train.num_rows),
+                _share(int(count), train.num_rows),
             ]
             for name, count in zip(manifest.relation_names, counts, strict=True)
         ],

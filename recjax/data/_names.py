@@ -20,10 +20,15 @@ _PART_WORDS = {
 }
 
 
-def unknown(what: str, name: str, valid: Iterable[str]) -> ValueError:
-    """The error for a name that is not there, with the nearest ones that are."""
+def unknown(
+    what: str, name: str, valid: Iterable[str], unlisted: Iterable[str] = ()
+) -> ValueError:
+    """The error for a name that is not there, with the nearest ones that are.
+
+    Names in `unlisted` are offered where they are near, but not listed.
+    """
     valid = list(valid)
-    folded = {v.casefold(): v for v in valid}
+    folded = {v.casefold(): v for v in (*valid, *unlisted)}
     near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
     hint = (
         f"; did you mean {' or '.join(repr(folded[v]) for v in near)}?" if near else ""

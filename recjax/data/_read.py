@@ -183,10 +183,11 @@ def _tell(name: str, path: Path) -> Format:
     if not path.suffix and not path.is_absolute() and is_tfds(name):
         return "tfds"
     names = [source.name for source in SOURCES if source.name.islower()]
+    unlisted: list[str] = []
     if path.parent.is_dir():
         beside = sorted(p.name for p in path.parent.iterdir() if p.name[0] != ".")
-        names.extend(str(path.parent / file) for file in beside[:20])
-    raise unknown("source", name, names)
+        unlisted = [str(path.parent / file) for file in beside]
+    raise unknown("source", name, names, unlisted)
 
 
 def _tell_folder(path: Path) -> Format:
