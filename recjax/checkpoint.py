@@ -6,8 +6,12 @@ does not notice is a flipped byte in an array file: the record therefore holds a
 of every array, and a checkpoint that does not match it is passed over for an older one.
 """
 
+import contextlib
+import errno
 import hashlib
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,7 +59,8 @@ class Checkpoints:
           keep: how many of the newest checkpoints stay.
         """
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(Path(path).resolve(), options=options)
+        self._path = Path(path).resolve()
+        self._manager = ocp.CheckpointManager(self._path, options=options)
 
     def __enter__(self) -> "Checkpoints":
         """For use in a with statement."""
@@ -63,7 +68,8 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         """Waits for the last save and closes."""
-        self._manager.close()
+        with self._plain_errors():
+            self._manager.close()
 
     def epochs(self) -> list[int]:
         """Numbers of the checkpoints that are whole, ascending."""
@@ -71,7 +77,22 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until the last save is on disk; raises what went wrong with it."""
-        self._manager.wait_until_finished()
+        with self._plain_errors():
+            self._manager.wait_until_finished()
+
+    @contextlib.contextmanager
+    def _plain_errors(self) -> Iterator[None]:
+        """A full disk as an OSError: Orbax reports it as a ValueError of many lines."""
+        try:
+            yield
+        except Exception as error:
+            if os.strerror(errno.ENOSPC) not in str(error):
+                raise
+            message = (
+                "no space left for a checkpoint; those of epochs "
+                f"{self.epochs()} are whole: free some space and resume"
+            )
+            raise OSError(errno.ENOSPC, message, str(self._path)) from None
 
     def save(self, epoch: int, tree: Any, record: dict[str, Any]) -> None:
         """Writes a checkpoint in the background.
@@ -85,19 +106,18 @@ class Checkpoints:
           record: JSON values.
 
         Raises:
-          OSError, ValueError: the checkpoint before this one could not be written.
+          OSError: the disk is full; the failure may be that of the save before.
         """
         host = jax.tree.map(lambda x: np.array(jax.device_get(x)), tree)
         if epoch in self._manager.all_steps():
             # A damaged one, that `restore` has passed over.
             self._manager.delete(epoch)
-        self._manager.save(
-            epoch,
-            args=ocp.args.Composite(
-                tree=ocp.args.StandardSave(host),
-                record=ocp.args.JsonSave(record | {"digest": tree_digest(host)}),
-            ),
+        args = ocp.args.Composite(
+            tree=ocp.args.StandardSave(host),
+            record=ocp.args.JsonSave(record | {"digest": tree_digest(host)}),
         )
+        with self._plain_errors():
+            self._manager.save(epoch, args=args)
 
     def restore(self, like: Any, *, expect: dict[str, Any]) -> Restored | None:
         """Reads the newest checkpoint that is whole.

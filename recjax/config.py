@@ -17,7 +17,7 @@ def to_dict(config: Any) -> dict[str, Any]:
     Examples:
       >>> from recjax.models import MF
       >>> to_dict(MF(dim=8))["objective"]
-      {'type': 'BPR', 'negatives': 1}
+      {'type': 'BPR', 'num_negatives': 1}
     """
     out: dict[str, Any] = {"type": type(config).__name__}
     for field in dataclasses.fields(config):
@@ -43,7 +43,7 @@ def from_dict(data: dict[str, Any], types: Iterable[type]) -> Any:
       >>> from recjax.models import MF
       >>> from recjax.objectives import BCE, BPR
       >>> from_dict(to_dict(MF(objective=BCE())), (MF, BCE, BPR)).objective
-      BCE(negatives=1)
+      BCE(num_negatives=1)
     """
     known = {one.__name__: one for one in types}
     name = data.get("type")

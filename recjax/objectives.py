@@ -26,15 +26,10 @@ from recjax.types import Batch, Context, Embeddings
 class BPR:
     """Positives above sampled negatives, `recjax.losses.bpr_loss`."""
 
-    negatives: int = 1
+    num_negatives: int = 1
     """Sampled negatives a training pair."""
 
     cosine = False
-
-    @property
-    def num_negatives(self) -> int:
-        """Negatives M that a batch must hold."""
-        return self.negatives
 
     def __call__(
         self, embeddings: Embeddings, context: Context, batch: Batch
@@ -49,15 +44,10 @@ class BPR:
 class BCE:
     """Clicked or not, `recjax.losses.bce_loss` over positives and negatives."""
 
-    negatives: int = 1
+    num_negatives: int = 1
     """Sampled negatives a training pair."""
 
     cosine = False
-
-    @property
-    def num_negatives(self) -> int:
-        """Negatives M that a batch must hold."""
-        return self.negatives
 
     def __call__(
         self, embeddings: Embeddings, context: Context, batch: Batch
@@ -99,15 +89,10 @@ class SampledSoftmax:
 
     temperature: float = 0.25
     """Cosines are divided by it."""
-    negatives: int = 256
+    num_negatives: int = 256
     """Sampled negatives a training pair."""
 
     cosine = True
-
-    @property
-    def num_negatives(self) -> int:
-        """Negatives M that a batch must hold."""
-        return self.negatives
 
     def __call__(
         self, embeddings: Embeddings, context: Context, batch: Batch

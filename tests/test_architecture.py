@@ -75,11 +75,12 @@ def public():
         module = importlib.import_module(name)
         if any(part.startswith("_") for part in name.split(".")):
             continue
-        for attribute in getattr(module, "__all__", dir(module)):
+        exported = getattr(module, "__all__", ())
+        for attribute in dir(module):
             value = getattr(module, attribute)
             if attribute.startswith("_") or not inspect.isfunction(value):
                 continue
-            if value.__module__.startswith("recjax"):
+            if attribute in exported or value.__module__ == name:
                 yield f"{name}.{attribute}", value
 
 

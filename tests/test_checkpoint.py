@@ -1,6 +1,9 @@
 """Checkpoints come back bit for bit, or not at all."""
 
+import errno
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -125,6 +128,46 @@ def test_a_save_is_not_touched_by_later_changes(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         restored = checkpoints.restore({"x": buffer}, expect=EXPECT)
     np.testing.assert_array_equal(restored.tree["x"], np.ones((2000, 100)))
+
+
+def test_a_full_disk_is_said_in_a_line_and_loses_nothing(tmp_path):
+    """A real one: files may not grow past 64 KiB in a child process."""
+    fill(tmp_path, (1,))
+    code = """
+import resource, signal, sys
+import numpy as np
+from recjax.checkpoint import Checkpoints
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))
+noise = np.random.default_rng(0).normal(size=(3000, 40))
+with Checkpoints(sys.argv[1]) as checkpoints:
+    checkpoints.save(2, {"table": noise}, {"data": "abc"})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    restored = restore(tmp_path)
+    assert restored.epoch == 1
+    # And the space that comes back is used.
+    fill(tmp_path, (2,))
+    assert restore(tmp_path).epoch == 2
+
+
+def test_no_space_left_names_the_epochs_that_are_whole(tmp_path, monkeypatch):
+    fill(tmp_path, (1,))
+    with Checkpoints(tmp_path) as checkpoints:
+
+        def full(*args, **kwargs):
+            raise ValueError("RESOURCE_EXHAUSTED: ...: No space left on device [os 28]")
+
+        monkeypatch.setattr(checkpoints._manager, "save", full)
+        with pytest.raises(OSError, match=r"epochs \[1\] are whole") as caught:
+            checkpoints.save(2, tree(2), EXPECT)
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_the_digest_sees_names_shapes_types_and_bytes():

@@ -1,9 +1,11 @@
-"""Tables of learned vectors, one row a node, in the order of the graph."""
+"""Tables of learned vectors, one row a node, and the loss of models that have them."""
 
 import jax
 import jax.numpy as jnp
 
-from recjax.types import Embeddings, Params, Spec
+from recjax.losses import batch_l2_loss
+from recjax.objectives import Objective
+from recjax.types import Batch, Context, Embeddings, Params, Spec
 
 
 def init_tables(key: jax.Array, spec: Spec, dim: int, *, scale: float = 0.1) -> Params:
@@ -45,3 +47,35 @@ def split_nodes(nodes: jax.Array, tables: Params) -> Embeddings:
     """The users' and the items' rows of an array ``[N, D]`` over all nodes."""
     num_users, num_items = tables["user"].shape[0], tables["item"].shape[0]
     return Embeddings(nodes[:num_users], nodes[num_users : num_users + num_items])
+
+
+def objective_with_l2(
+    objective: Objective,
+    embeddings: Embeddings,
+    tables: Params,
+    context: Context,
+    batch: Batch,
+    *,
+    l2: float,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss of models that learn tables: an objective, and L2 on the batch's rows.
+
+    Args:
+      objective: what the vectors are trained for.
+      embeddings: vectors that are compared.
+      tables: learned tables, before any propagation.
+      context: the training data.
+      batch: B rows.
+      l2: weight of `recjax.losses.batch_l2_loss`.
+
+    Returns:
+      The loss, and the objective alone to be logged.
+    """
+    loss = objective(embeddings, context, batch)
+    penalty = batch_l2_loss(
+        tables["user"][batch.users],
+        tables["item"][batch.items],
+        tables["item"][batch.negatives],
+        where=batch.weight,
+    )
+    return loss + l2 * penalty, {"objective": loss}

@@ -46,15 +46,10 @@ class GraphAlignment:
     """Width of the vectors."""
     hidden: int = 64
     """Units between the concatenation and the output; 0 for none."""
-    negatives: int = 4
+    num_negatives: int = 4
     """Sampled negatives a training pair."""
     l2: float = 1e-4
     """Weight of `batch_l2_loss` on the batch's rows of the tables."""
-
-    @property
-    def num_negatives(self) -> int:
-        """Negatives of one training pair."""
-        return self.negatives
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """Tables from N(0, 0.1^2), matrices by the rules of Glorot and LeCun."""

@@ -6,9 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from recjax.layers import newcomer_sum, propagate, propagate_layers
-from recjax.losses import batch_l2_loss
 from recjax.models._dot import dot_score
-from recjax.models._tables import init_tables, node_table, split_nodes
+from recjax.models._tables import (
+    init_tables,
+    node_table,
+    objective_with_l2,
+    split_nodes,
+)
 from recjax.objectives import BPR, Objective, unit_length
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
@@ -83,11 +87,11 @@ class LightGCN:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective on E, plus L2 on the batch's rows of E0."""
         del key
-        loss = self.objective(self.embed(params, context), context, batch)
-        penalty = batch_l2_loss(
-            params["user"][batch.users],
-            params["item"][batch.items],
-            params["item"][batch.negatives],
-            where=batch.weight,
+        return objective_with_l2(
+            self.objective,
+            self.embed(params, context),
+            params,
+            context,
+            batch,
+            l2=self.l2,
         )
-        return loss + self.l2 * penalty, {"objective": loss}

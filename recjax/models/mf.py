@@ -5,9 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from recjax.losses import batch_l2_loss
 from recjax.models._dot import dot_score
-from recjax.models._tables import init_tables
+from recjax.models._tables import init_tables, objective_with_l2
 from recjax.objectives import BPR, Objective, unit_length
 from recjax.sparse import list_sum
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
@@ -77,11 +76,11 @@ class MF:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective, plus L2 on the batch's rows."""
         del key
-        loss = self.objective(self.embed(params, context), context, batch)
-        penalty = batch_l2_loss(
-            params["user"][batch.users],
-            params["item"][batch.items],
-            params["item"][batch.negatives],
-            where=batch.weight,
+        return objective_with_l2(
+            self.objective,
+            self.embed(params, context),
+            params,
+            context,
+            batch,
+            l2=self.l2,
         )
-        return loss + self.l2 * penalty, {"objective": loss}

@@ -24,11 +24,11 @@ MODELS = {
     "mf": MF(dim=8),
     "mf softmax": MF(dim=8, objective=Softmax()),
     "lightgcn bpr": LightGCN(dim=8, layers=2),
-    "lightgcn bce": LightGCN(dim=8, layers=2, objective=BCE(negatives=3)),
+    "lightgcn bce": LightGCN(dim=8, layers=2, objective=BCE(num_negatives=3)),
     "lightgcn softmax": LightGCN(dim=8, objective=Softmax()),
-    "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(negatives=5)),
+    "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(num_negatives=5)),
     "graph alignment": GraphAlignment(dim=8, hidden=6),
-    "graph alignment, bare": GraphAlignment(dim=8, hidden=0, negatives=1),
+    "graph alignment, bare": GraphAlignment(dim=8, hidden=0, num_negatives=1),
 }
 
 
@@ -226,7 +226,7 @@ def test_graph_alignment_is_its_equations(context):
 
 def test_objectives_are_their_losses(context):
     """BPR through the model is the loss of its scores, written out."""
-    model = MF(dim=8, objective=BPR(negatives=2), l2=0.0)
+    model = MF(dim=8, objective=BPR(num_negatives=2), l2=0.0)
     params = model.init(jax.random.key(0), SPEC)
     batch = batch_of(model, context)
     users = np.asarray(params["user"])[batch.users]
