@@ -62,6 +62,14 @@ def test_it_learns_and_keeps_the_best_epoch(context, valid):
     assert tree_digest(again.params) == tree_digest(result.params)
 
 
+def test_training_on_does_not_take_the_result_away(context):
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    result = fit(MODEL, context, SPEC, training=settings)
+    before = tree_digest(result.params)
+    make_epoch(MODEL, optax.adam(0.01), batch_size=64)(result.state, context)
+    assert tree_digest(result.params) == before
+
+
 def test_patience_counts_looks_without_improvement(context, valid):
     settings = dataclasses.replace(
         SETTINGS, epochs=200, learning_rate=0.1, patience=3, evaluate_every=2
