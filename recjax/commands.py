@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from recjax import pipeline
 from recjax.cli import parse
+from recjax.config import from_dict
 from recjax.console import metrics_table, models_table, recommendation_table
 from recjax.data import SOURCES, Cleaning, Columns, Split, describe, find, prepare
 from recjax.data._names import unknown
@@ -25,7 +26,12 @@ from recjax.evaluation import evaluate, recommend
 from recjax.lists import item_lists
 from recjax.models import MF, MODELS, GraphAlignment, ItemKNN, LightGCN, Popular
 from recjax.objectives import OBJECTIVES
+from recjax.run_folder import read_config
 from recjax.training import Record, Training
+
+_Source = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]]
+_Dataset = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATASET")]]
+_Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
 
 SHOWN = ("recall@20", "ndcg@20", "hit_rate@20", "mrr@20", "coverage@20")
 """Columns of the table after training; summary.json has the rest."""
@@ -42,8 +48,8 @@ def run(name: str, words: Sequence[str]) -> int:
     if name == "data describe":
         return _describe(parse(Describe, None, words, name))
     if name == "train":
-        model, words = _choose_model(words)
-        return _train(parse(Train, Train(tyro.MISSING, model), words, name))
+        default, words = _train_defaults(words)
+        return _train(parse(Train, default, words, name))
     if name == "evaluate":
         return _evaluate(parse(Evaluate, None, words, name))
     return _recommend(parse(Recommend, None, words, name))
@@ -58,7 +64,7 @@ class List:
 class Prepare:
     """Reads, cleans, splits and stores a dataset; does nothing where that is done."""
 
-    source: tyro.conf.Positional[str]
+    source: _Source
     """A name from `recjax data list`, a file or a folder."""
     out: Path | None = None
     """Folder of the dataset; by default below ~/.cache/recjax or $RECJAX_DATA_DIR."""
@@ -83,7 +89,7 @@ class Prepare:
 class Describe:
     """Shows what a dataset holds and how it was made."""
 
-    dataset: tyro.conf.Positional[str]
+    dataset: _Dataset
     """A prepared folder, its name, or a source."""
 
 
@@ -96,14 +102,14 @@ class Train:
     sampled_softmax); the options below are those of the two chosen.
     """
 
-    dataset: tyro.conf.Positional[str]
+    dataset: _Dataset
     """A prepared folder, its name, or a source that is prepared as it is."""
     model: LightGCN | MF | GraphAlignment | ItemKNN | Popular = LightGCN()  # noqa: RUF009
     training: Annotated[Training, tyro.conf.arg(name="")] = Training()  # noqa: RUF009
     out: Path | None = None
     """The run folder; by default runs/DATASET-MODEL-SEED."""
     resume: bool = False
-    """Go on with the run in that folder."""
+    """Go on with the run in that folder, with its dataset, model and settings."""
     attributes: tuple[str, ...] = ()
     """Item columns whose values become nodes of the graph."""
     baselines: bool = True
@@ -114,7 +120,7 @@ class Train:
 class Evaluate:
     """Metrics of a trained run, by full ranking."""
 
-    run: tyro.conf.Positional[Path]
+    run: _Run
     """The run folder."""
     part: str = "test"
     """Part of the dataset: valid or test."""
@@ -131,7 +137,7 @@ class Evaluate:
 class Recommend:
     """The best items for users of the dataset, or for a newcomer by a list of items."""
 
-    run: tyro.conf.Positional[Path]
+    run: _Run
     """The run folder."""
     user: tuple[str, ...] = ()
     """Ids of users, as in the source."""
@@ -214,7 +220,8 @@ def _train(options: Train) -> int:
             should_stop=lambda: bool(stop),
         )
     if summary is None:
-        print(f"stopped and saved; go on with: --out {out} --resume", file=sys.stderr)
+        again = f"recjax train --resume --out {out}"
+        print(f"stopped and saved; go on with: {again}", file=sys.stderr)
         return 128 + stop[0]
     rows = {name: summary["test"]}
     rows |= {other: scores["test"] for other, scores in summary["baselines"].items()}
@@ -287,15 +294,38 @@ def _recommend(options: Recommend) -> int:
     return 0
 
 
-def _choose_model(words: Sequence[str]) -> tuple[Any, list[str]]:
-    """The model that ``--model`` and ``--model.objective`` name; the other words."""
+def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
+    """What the options of ``train`` start from, and the words that are left.
+
+    The model is the one that ``--model`` and ``--model.objective`` name.  A run that
+    is resumed brings its own dataset, model and settings.
+    """
+    chosen, rest = _take(words, ("--model", "--model.objective"))
+    named, _ = _take(words, ("--out",))
+    if "--resume" not in words or "--out" not in named:
+        return Train(tyro.MISSING, _model(chosen)), rest
+    config = read_config(named["--out"])
+    saved = from_dict(config["model"], pipeline.CONFIG_TYPES)
+    default = Train(
+        config["dataset"],
+        _model(chosen) if chosen else saved,
+        from_dict(config["training"], pipeline.CONFIG_TYPES),
+        attributes=tuple(config["attributes"]),
+    )
+    return default, rest
+
+
+def _take(
+    words: Sequence[str], options: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """The values of some options, as ``--x value`` or ``--x=value``; the rest."""
     rest: list[str] = []
-    chosen = {"--model": "lightgcn"}
+    chosen: dict[str, str] = {}
     words = list(words)
     while words:
         word = words.pop(0)
         option, equals, value = word.partition("=")
-        if option not in ("--model", "--model.objective"):
+        if option not in options:
             rest.append(word)
             continue
         if not equals:
@@ -303,9 +333,14 @@ def _choose_model(words: Sequence[str]) -> tuple[Any, list[str]]:
                 raise ValueError(f"{option} needs a name")
             value = words.pop(0)
         chosen[option] = value
-    name = chosen["--model"].replace("-", "_")
+    return chosen, rest
+
+
+def _model(chosen: dict[str, str]) -> Any:
+    """The model of that name, with the objective of that name."""
+    name = chosen.get("--model", "lightgcn").replace("-", "_")
     if name not in MODELS:
-        raise unknown("model", chosen["--model"], MODELS)
+        raise unknown("model", name, MODELS)
     model = MODELS[name]()
     objective = chosen.get("--model.objective", "").replace("-", "_")
     if objective:
@@ -314,7 +349,7 @@ def _choose_model(words: Sequence[str]) -> tuple[Any, list[str]]:
         if objective not in OBJECTIVES:
             raise unknown("objective", objective, OBJECTIVES)
         model = dataclasses.replace(model, objective=OBJECTIVES[objective]())
-    return model, rest
+    return model
 
 
 @contextlib.contextmanager

@@ -178,6 +178,19 @@ def test_lists_longer_than_the_catalogue_end_where_it_ends(capsys, small, run):
     assert all(np.isfinite(one["score"]) for one in row["items"])
 
 
+def test_resume_needs_no_more_than_the_folder(capsys, small, tmp_path):
+    out = ("--out", str(tmp_path / "again"))
+    assert call("train", small, *FAST, "--model", "mf", "--model.dim", "4", *out) == 0
+    assert call("train", "--resume", *out, "--epochs", "4", "--no-baselines") == 0
+    lines = (tmp_path / "again/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    line = refused(capsys, "train", "--resume", *out, "--model.dim", "8")
+    assert "dim 4" in line
+    line = refused(capsys, "train", "--resume", *out, "--model", "lightgcn")
+    assert "'MF'" in line
+    assert "no run folder" in refused(capsys, "train", "--resume", "--out", "none")
+
+
 def test_closed_form_models_and_attributes_run_too(capsys, small, tmp_path):
     for name in ("popular", "item_knn"):
         out = str(tmp_path / name)
