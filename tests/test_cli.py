@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from recjax.cli import main
-from recjax.data import load, split, synthetic, write
+from recjax.data import Split, load, split, synthetic, write
 
 
 @pytest.fixture(autouse=True)
@@ -189,6 +189,17 @@ def test_resume_needs_no_more_than_the_folder(capsys, small, tmp_path):
     line = refused(capsys, "train", "--resume", *out, "--model", "lightgcn")
     assert "'MF'" in line
     assert "no run folder" in refused(capsys, "train", "--resume", "--out", "none")
+
+
+def test_a_dataset_prepared_anew_is_not_the_one_trained_on(capsys, tmp_path):
+    log = synthetic(num_users=40, num_items=30, rows_per_user=10)
+    path, out = tmp_path / "data", str(tmp_path / "run")
+    write(split(log), path, name="d", config={"seed": 0})
+    assert call("train", str(path), *FAST, "--model.dim", "4", "--out", out) == 0
+    write(split(log, Split(seed=1)), path, name="d", config={"seed": 1}, overwrite=True)
+    assert "was trained on" in refused(capsys, "evaluate", out)
+    capsys.readouterr()
+    assert "split_hash" in refused(capsys, "train", "--resume", "--out", out)
 
 
 def test_closed_form_models_and_attributes_run_too(capsys, small, tmp_path):
