@@ -61,7 +61,6 @@ def train(
     resume: bool = False,
     attributes: Sequence[str] = (),
     baselines: Sequence[str] = (),
-    on_start: Callable[[Dataset], None] = lambda dataset: None,
     on_epoch: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
@@ -77,7 +76,6 @@ def train(
       resume: go on from its last checkpoint.
       attributes: item columns whose values become nodes of the graph.
       baselines: names of closed-form models to report on beside it.
-      on_start: called with the loaded dataset.
       on_epoch: called after every epoch.
       should_stop: asked after every epoch; True saves and ends the run.
 
@@ -103,7 +101,6 @@ def train(
             "attributes": list(attributes),
         }
         folder = create(out, config, resume=resume)
-        on_start(data)
         valid = target_lists(data, "valid")
         if hasattr(model, "solve"):
             with phases("step"):

@@ -85,16 +85,16 @@ class MetricsLog:
     """Scalars of each epoch, as JSON lines and as TensorBoard events.
 
     A resumed run writes its earlier epochs again, so that the file holds every epoch
-    once, whatever was written after the last checkpoint.
+    once, whatever was written after the last checkpoint.  What was there before is
+    replaced by the first write, and not before: a run that cannot be resumed after
+    all loses nothing.
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens both; what a run before left is replaced."""
+        """For the folder of a run."""
+        self._path = path
         self._file = path / "metrics.jsonl"
-        for old in path.glob("events.out.tfevents.*"):
-            old.unlink()
-        self._file.write_text("")
-        self._events = SummaryWriter(str(path))
+        self._events: SummaryWriter | None = None
 
     def __enter__(self) -> "MetricsLog":
         """For use in a with statement."""
@@ -107,10 +107,16 @@ class MetricsLog:
         trace: TracebackType | None,
     ) -> None:
         """Closes both."""
-        self._events.close()
+        if self._events is not None:
+            self._events.close()
 
     def write(self, record: Record) -> None:
         """Adds an epoch."""
+        if self._events is None:
+            for old in self._path.glob("events.out.tfevents.*"):
+                old.unlink()
+            self._file.write_text("")
+            self._events = SummaryWriter(str(self._path))
         line = {"epoch": record.epoch} | record.losses
         line |= {f"valid/{name}": value for name, value in record.valid.items()}
         with self._file.open("a") as file:

@@ -184,8 +184,10 @@ def test_resume_needs_no_more_than_the_folder(capsys, small, tmp_path):
     assert call("train", "--resume", *out, "--epochs", "4", "--no-baselines") == 0
     lines = (tmp_path / "again/metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    before = (tmp_path / "again/metrics.jsonl").read_bytes()
     line = refused(capsys, "train", "--resume", *out, "--model.dim", "8")
     assert "dim 4" in line
+    assert (tmp_path / "again/metrics.jsonl").read_bytes() == before
     line = refused(capsys, "train", "--resume", *out, "--model", "lightgcn")
     assert "'MF'" in line
     assert "no run folder" in refused(capsys, "train", "--resume", "--out", "none")
