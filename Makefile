@@ -7,8 +7,7 @@ BIN = $(VENV)/bin
 
 demo: $(VENV)/.examples  ## train on MovieLens and recommend ten titles
 	rm -rf runs/demo
-	$(BIN)/recjax train movielens-small --model.objective softmax \
-	  --model.init-scale 0.01 --batch-size 1024 --epochs 80 --out runs/demo
+	$(BIN)/recjax train movielens-small --batch-size 1024 --epochs 80 --out runs/demo
 	$(BIN)/recjax recommend runs/demo --user 42
 
 test: lint types check  ## lint, type check and the whole test suite

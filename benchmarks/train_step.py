@@ -19,6 +19,7 @@ import optax
 
 from recjax.data import make_context, read
 from recjax.models import LightGCN
+from recjax.objectives import BPR
 from recjax.run_folder import environment
 from recjax.sparse import graph_sum
 from recjax.training import init_state, make_epoch
@@ -110,7 +111,9 @@ def main() -> None:
     options = parser.parse_args()
     found = measure(
         options.dataset,
-        LightGCN(dim=options.dim, layers=options.layers),
+        LightGCN(
+            dim=options.dim, layers=options.layers, objective=BPR(), init_scale=0.1
+        ),
         batch_size=options.batch_size,
         steps=options.steps,
         repeats=options.repeats,

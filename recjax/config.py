@@ -16,7 +16,8 @@ def to_dict(config: Any) -> dict[str, Any]:
 
     Examples:
       >>> from recjax.models import MF
-      >>> to_dict(MF(dim=8))["objective"]
+      >>> from recjax.objectives import BPR
+      >>> to_dict(MF(dim=8, objective=BPR()))["objective"]
       {'type': 'BPR', 'num_negatives': 1}
     """
     out: dict[str, Any] = {"type": type(config).__name__}

@@ -24,7 +24,7 @@ from recjax.types import Interactions, Spec
 
 LOG = split(synthetic(num_users=40, num_items=30, rows_per_user=10))
 SPEC = Spec(40, 30)
-MODEL = LightGCN(dim=8, layers=2, objective=Softmax())
+MODEL = LightGCN(dim=8, layers=2, objective=Softmax(), init_scale=0.1)
 SETTINGS = Training(epochs=6, batch_size=64, learning_rate=0.01, patience=99)
 
 

@@ -13,7 +13,7 @@ from recjax.models._tables import (
     objective_with_l2,
     split_nodes,
 )
-from recjax.objectives import BPR, Objective, unit_length
+from recjax.objectives import Objective, Softmax, unit_length
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
 
@@ -41,13 +41,14 @@ class LightGCN:
     """Width of the vectors."""
     layers: int = 3
     """Propagations; 0 is matrix factorisation."""
-    objective: Objective = BPR()  # noqa: RUF009 - frozen
-    """What the vectors are trained for."""
+    objective: Objective = Softmax()  # noqa: RUF009 - frozen
+    """What the vectors are trained for; the paper's is BPR, which needs many times the
+    epochs."""
     l2: float = 1e-4
     """Weight of `batch_l2_loss` on the batch's rows of E0."""
-    init_scale: float = 0.1
-    """Standard deviation of E0 at the start; under a cosine, a smaller one makes the
-    first steps turn the vectors further."""
+    init_scale: float = 0.01
+    """Standard deviation of E0 at the start.  Under a cosine, a small one lets the
+    first steps turn the vectors; the paper's, for dot products, is 0.1."""
 
     score = staticmethod(dot_score)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from recjax.models._dot import dot_score
 from recjax.models._tables import init_tables, objective_with_l2
-from recjax.objectives import BPR, Objective, unit_length
+from recjax.objectives import Objective, Softmax, unit_length
 from recjax.sparse import list_sum
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
@@ -30,12 +30,12 @@ class MF:
 
     dim: int = 64
     """Width of the vectors."""
-    objective: Objective = BPR()  # noqa: RUF009 - frozen
+    objective: Objective = Softmax()  # noqa: RUF009 - frozen
     """What the vectors are trained for."""
     l2: float = 1e-4
     """Weight of `batch_l2_loss` on the batch's rows."""
-    init_scale: float = 0.1
-    """Standard deviation of the tables at the start."""
+    init_scale: float = 0.01
+    """Standard deviation of the tables at the start; 0.1 suits dot products."""
     fold_in_ridge: float = 1.0
     """Ridge of the least squares that gives a newcomer a vector."""
 

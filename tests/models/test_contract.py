@@ -21,9 +21,9 @@ PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
 SPEC = Spec(24, 20, len(NAMES))
 
 MODELS = {
-    "mf": MF(dim=8),
+    "mf": MF(dim=8, objective=BPR()),
     "mf softmax": MF(dim=8, objective=Softmax()),
-    "lightgcn bpr": LightGCN(dim=8, layers=2),
+    "lightgcn bpr": LightGCN(dim=8, layers=2, objective=BPR(), init_scale=0.1),
     "lightgcn bce": LightGCN(dim=8, layers=2, objective=BCE(num_negatives=3)),
     "lightgcn softmax": LightGCN(dim=8, objective=Softmax()),
     "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(num_negatives=5)),
@@ -162,7 +162,7 @@ def test_newcomers_with_a_training_list_are_scored_like_one_another(
 
 
 def test_lightgcn_embeds_by_powers_of_the_matrix(context):
-    model = LightGCN(dim=4, layers=3)
+    model = LightGCN(dim=4, layers=3, objective=BPR())
     params = model.init(jax.random.key(0), SPEC)
     graph = context.graph
     matrix = np.zeros((46, 46))
@@ -182,7 +182,7 @@ def test_lightgcn_folds_in_as_if_the_user_were_in_the_graph():
     train = Interactions(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
     spec = Spec(2, 2)
     context = make_context(train, spec)
-    model = LightGCN(dim=3, layers=3)
+    model = LightGCN(dim=3, layers=3, objective=BPR())
     params = model.init(jax.random.key(0), spec)
     params["user"] = params["user"].at[1].set(0.0)
     state = model.embed(params, context)
@@ -193,7 +193,7 @@ def test_lightgcn_folds_in_as_if_the_user_were_in_the_graph():
 
 def test_mf_folds_in_by_least_squares():
     context = make_context(LOG.interactions, SPEC)
-    model = MF(dim=4, fold_in_ridge=0.5)
+    model = MF(dim=4, fold_in_ridge=0.5, objective=BPR(), init_scale=0.1)
     params = model.init(jax.random.key(0), SPEC)
     lists = item_lists(np.array([0, 0]), np.array([2, 9]), 1)
     folded = model.fold_in(params, context, model.embed(params, context), lists)
