@@ -258,7 +258,7 @@ def test_settings_that_cannot_work(setting, message):
 TRAIN = [sys.executable, "-m", "recjax", "train"]
 OPTIONS = [
     *("--model.objective", "softmax", "--model.dim", "16", "--batch-size", "64"),
-    *("--epochs", "12", "--patience", "99", "--no-baselines"),
+    *("--epochs", "40", "--patience", "99", "--no-baselines"),
 ]
 
 
