@@ -1,12 +1,54 @@
 """Graph layers: pure functions of parameters, a `jraph.GraphsTuple` and arrays."""
 
+from recjax.layers._common import (
+    fuse_attention,
+    fuse_common,
+    init_fuse_attention,
+    init_fuse_common,
+)
+from recjax.layers._experts import fuse_experts, init_fuse_experts
+from recjax.layers._fusion import (
+    fuse_concat,
+    fuse_gated,
+    fuse_mean,
+    fuse_sum,
+    init_fuse_concat,
+    init_fuse_gated,
+)
 from recjax.layers._message import init_message_passing, message_passing
+from recjax.layers._products import film, fuse_bilinear, init_film, init_fuse_bilinear
 from recjax.layers._propagate import newcomer_sum, propagate, propagate_layers
+from recjax.layers._segment import (
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_softmax,
+)
 
 __all__ = [
+    "film",
+    "fuse_attention",
+    "fuse_bilinear",
+    "fuse_common",
+    "fuse_concat",
+    "fuse_experts",
+    "fuse_gated",
+    "fuse_mean",
+    "fuse_sum",
+    "init_film",
+    "init_fuse_attention",
+    "init_fuse_bilinear",
+    "init_fuse_common",
+    "init_fuse_concat",
+    "init_fuse_experts",
+    "init_fuse_gated",
     "init_message_passing",
     "message_passing",
     "newcomer_sum",
     "propagate",
     "propagate_layers",
+    "segment_max",
+    "segment_mean",
+    "segment_min",
+    "segment_softmax",
 ]
