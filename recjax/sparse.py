@@ -10,6 +10,7 @@ respect to the weights it is one dot product an edge.
 """
 
 import functools
+import math
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -180,7 +181,7 @@ def neighbour_sum(
             f"{num_receivers + 1} entries"
         )
     layout = jax.tree.map(jnp.asarray, layout)
-    columns = x.reshape(x.shape[0], -1)
+    columns = x.reshape(x.shape[0], math.prod(x.shape[1:]))
     out = _product(implementation, columns, weight, senders, receivers, layout)
     return out.reshape(num_receivers, *x.shape[1:])
 

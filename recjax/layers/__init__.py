@@ -1,5 +1,12 @@
 """Graph layers: pure functions of parameters, a `jraph.GraphsTuple` and arrays."""
 
+from recjax.layers._attention import (
+    gat,
+    gatv2,
+    graph_attention,
+    init_gat,
+    init_gatv2,
+)
 from recjax.layers._common import (
     fuse_attention,
     fuse_common,
@@ -7,6 +14,11 @@ from recjax.layers._common import (
     init_fuse_common,
 )
 from recjax.layers._experts import fuse_experts, init_fuse_experts
+from recjax.layers._full_attention import (
+    full_attention,
+    linear_attention,
+    sequence_attention,
+)
 from recjax.layers._fusion import (
     fuse_concat,
     fuse_gated,
@@ -27,6 +39,7 @@ from recjax.layers._segment import (
 
 __all__ = [
     "film",
+    "full_attention",
     "fuse_attention",
     "fuse_bilinear",
     "fuse_common",
@@ -35,6 +48,9 @@ __all__ = [
     "fuse_gated",
     "fuse_mean",
     "fuse_sum",
+    "gat",
+    "gatv2",
+    "graph_attention",
     "init_film",
     "init_fuse_attention",
     "init_fuse_bilinear",
@@ -42,7 +58,10 @@ __all__ = [
     "init_fuse_concat",
     "init_fuse_experts",
     "init_fuse_gated",
+    "init_gat",
+    "init_gatv2",
     "init_message_passing",
+    "linear_attention",
     "message_passing",
     "newcomer_sum",
     "propagate",
@@ -51,4 +70,5 @@ __all__ = [
     "segment_mean",
     "segment_min",
     "segment_softmax",
+    "sequence_attention",
 ]
