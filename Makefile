@@ -24,7 +24,7 @@ types: $(VENV)/.test
 	$(BIN)/pyrefly check
 
 check: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 $(VENV)/.%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
