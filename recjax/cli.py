@@ -6,11 +6,14 @@ the run and leave.
 
 import contextlib
 import difflib
+import errno
 import io
 import os
 import re
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from types import FrameType
 from typing import Any, NoReturn
 
 from recjax import __version__
@@ -30,6 +33,16 @@ recjax COMMAND --help lists the options of a command.
 COMMANDS = ("data list", "data prepare", "data describe", "train", "evaluate")
 COMMANDS += ("recommend",)
 
+_REMEDIES = {
+    errno.ENOSPC: "free some space and run it again",
+    errno.EDQUOT: "free some space and run it again",
+    errno.EROFS: "choose a folder that can be written (--out, RECJAX_DATA_DIR)",
+    errno.EACCES: "change its permissions, or choose another file or folder",
+    errno.EEXIST: "it is a file where a folder is needed; choose another",
+    errno.ENOTDIR: "it is a file where a folder is needed; choose another",
+}
+_LONGEST = 1500
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs a command; the entry point of ``recjax``.
@@ -40,38 +53,90 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     # The absl logs of Orbax and TFDS would tear the progress bar apart.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal without Unicode still shows titles, if not prettily.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            code = _dispatch(words)
+        except SystemExit as stop:
+            code = stop.code
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except BrokenPipeError:
+        # The reader of a pipe, such as head, has seen enough.
+        _drop_output()
+        code = 0
+    except (ValueError, FloatingPointError) as error:
+        fail(str(error))
+    except OSError as error:
+        _drop_output()
+        said = f"{error.strerror or error}: {error.filename or 'on writing'}"
+        if error.errno in _REMEDIES and error.strerror == os.strerror(error.errno):
+            said += f"; {_REMEDIES[error.errno]}"
+        fail(said)
+    except KeyboardInterrupt:
+        if argv is None:
+            # Once more would only tear the way out.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("recjax: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)
+
+
+def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help") or words == ["data"]:
         print(USAGE, end="")
-        return
+        return 0
     if words[0] == "--version":
         print(f"recjax {__version__}")
-        return
+        return 0
     size = 2 if words[0] == "data" else 1
     name, rest = " ".join(words[:size]), words[size:]
     if name in ("data -h", "data --help"):
         print(USAGE, end="")
-        return
+        return 0
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}? There are" if near else "there are"
         fail(f"no command {name!r}; {hint}: {', '.join(COMMANDS)}")
-    # Imports JAX and the rest: seconds that help and typing errors need not cost.
-    from recjax import commands
+    with _leave_at_once():
+        # Imports JAX and the rest: seconds that help and typing errors need not cost.
+        from recjax import commands
+    return commands.run(name, rest)
 
+
+@contextlib.contextmanager
+def _leave_at_once() -> Generator[None]:
+    """Ends the process on Ctrl-C while there is nothing to save.
+
+    Some of the libraries swallow a KeyboardInterrupt while they are imported.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os.write(2, b"recjax: interrupted\n")
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
     try:
-        code = commands.run(name, rest)
-    except (ValueError, FloatingPointError) as error:
-        fail(str(error))
-    except OSError as error:
-        fail(f"{error.strerror or error}: {error.filename or 'on writing'}")
-    except KeyboardInterrupt:
-        print("recjax: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        # The reader of a pipe, such as head, has seen enough.
-        sys.stdout = None
-        code = 0
-    sys.exit(code)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _drop_output() -> None:
+    """Gives up what the outputs cannot take, or Python would try again at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def parse(command: type, default: Any, words: Sequence[str], name: str) -> Any:
@@ -132,5 +197,11 @@ def one_line(box: str) -> str:
 
 def fail(message: str) -> NoReturn:
     """Ends the process with one line on standard error and exit code 2."""
-    print(f"recjax: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    # Of a long one, what is wrong stands in front and what to do about it at the end.
+    if len(line) > _LONGEST:
+        line = f"{line[: _LONGEST // 2]} [...] {line[-_LONGEST // 2 :]}"
+    # A binary file taken for a table must not drive the terminal.
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    print(f"recjax: {line}", file=sys.stderr)
     sys.exit(2)

@@ -1,37 +1,36 @@
-"""What each command does; its dataclass is its options, their help and their types."""
+"""What each command does with its options, see `recjax.options`."""
 
 import contextlib
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Any
 
+import jax
 import numpy as np
 import tyro
 from tqdm import tqdm
 
 from recjax import pipeline
 from recjax.cli import parse
-from recjax.config import from_dict
 from recjax.console import metrics_table, models_table, recommendation_table
-from recjax.data import SOURCES, Cleaning, Columns, Split, describe, find, prepare
+from recjax.data import SOURCES, Cleaning, describe, find, prepare
 from recjax.data._names import unknown
-from recjax.data._read import Format
-from recjax.evaluation import evaluate, recommend
+from recjax.evaluation import METRICS, evaluate, recommend
 from recjax.lists import item_lists
-from recjax.models import MF, MODELS, GraphAlignment, ItemKNN, LightGCN, Popular
+from recjax.models import MODELS
 from recjax.objectives import OBJECTIVES
-from recjax.run_folder import read_config
-from recjax.training import Record, Training
+from recjax.options import Describe, Evaluate, List, Prepare, Recommend, Train
+from recjax.training import Record
 
-_Source = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]]
-_Dataset = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATASET")]]
-_Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+# JAX counts in int32.
+_LARGEST = 2**31 - 1
 
 SHOWN = ("recall@20", "ndcg@20", "hit_rate@20", "mrr@20", "coverage@20")
 """Columns of the table after training; summary.json has the rest."""
@@ -41,116 +40,66 @@ def run(name: str, words: Sequence[str]) -> int:
     """Runs a command and returns its exit code."""
     # What Orbax logs as an error comes back as an exception too.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
+    with _warnings_as_lines():
+        try:
+            return _run(name, words)
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            said = str(error).splitlines()[0]
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in said:
+                raise ValueError(
+                    f"out of memory ({said}): lower --batch-size or --model.dim, or "
+                    "leave out rare users and items by --cleaning.min-user and min-item"
+                ) from None
+            raise
+
+
+def _run(name: str, words: Sequence[str]) -> int:
     if name == "data list":
         return _list(parse(List, None, words, name))
     if name == "data prepare":
-        return _prepare(parse(Prepare, None, words, name))
+        return _prepare(_parse(Prepare, None, words, name))
     if name == "data describe":
         return _describe(parse(Describe, None, words, name))
     if name == "train":
         default, words = _train_defaults(words)
-        return _train(parse(Train, default, words, name))
+        return _train(_parse(Train, default, words, name))
     if name == "evaluate":
-        return _evaluate(parse(Evaluate, None, words, name))
-    return _recommend(parse(Recommend, None, words, name))
+        return _evaluate(_parse(Evaluate, None, words, name))
+    return _recommend(_parse(Recommend, None, words, name))
 
 
-@dataclasses.dataclass(frozen=True)
-class List:
-    """Sources that `recjax data prepare` and `recjax train` can read."""
+def _parse(command: type, default: Any, words: Sequence[str], name: str) -> Any:
+    """As `parse`, without losing values of an option that is given twice."""
+    for field in dataclasses.fields(command):
+        option = "--" + field.name.replace("_", "-")
+        given = [word.partition("=")[0] for word in words]
+        if str(field.type).startswith("tuple") and given.count(option) > 1:
+            raise ValueError(f"{option} is there twice: put all its values after one")
+    return parse(command, default, words, name)
 
 
-@dataclasses.dataclass(frozen=True)
-class Prepare:
-    """Reads, cleans, splits and stores a dataset; does nothing where that is done."""
+@contextlib.contextmanager
+def _warnings_as_lines() -> Generator[None]:
+    """Shows what the package warns of, such as a damaged checkpoint, on stderr."""
+    before = sys.unraisablehook
 
-    source: _Source
-    """A name from `recjax data list`, a file or a folder."""
-    out: Path | None = None
-    """Folder of the dataset; by default below ~/.cache/recjax or $RECJAX_DATA_DIR."""
-    overwrite: bool = False
-    """Replace a dataset there that was prepared in another way."""
-    format: Format | None = None
-    """What the source is, where its name and content do not tell."""
-    items_file: Path | None = None
-    """A table about the items, with a title column perhaps."""
-    users_file: Path | None = None
-    """A table about the users."""
-    list_columns: tuple[str, ...] = ()
-    """Columns of these that hold several values in one text."""
-    list_separator: str = "|"
-    """What stands between those values."""
-    columns: Columns = Columns()  # noqa: RUF009 - frozen
-    cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
-    split: Split = Split()  # noqa: RUF009 - frozen
+    def show(lost: Any) -> None:
+        # Orbax gives up at the first file it cannot read or write, and the callbacks
+        # of the others find their loop closed.
+        if str(lost.exc_value) != "Event loop is closed":
+            before(lost)
 
-
-@dataclasses.dataclass(frozen=True)
-class Describe:
-    """Shows what a dataset holds and how it was made."""
-
-    dataset: _Dataset
-    """A prepared folder, its name, or a source."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Trains a model, chooses the epoch on the valid part, reports on the test part.
-
-    --model NAME chooses the model (lightgcn, mf, graph_alignment, item_knn, popular)
-    and --model.objective NAME what its vectors are trained for (bpr, bce, softmax,
-    sampled_softmax); the options below are those of the two chosen.
-    """
-
-    dataset: _Dataset
-    """A prepared folder, its name, or a source that is prepared as it is."""
-    model: LightGCN | MF | GraphAlignment | ItemKNN | Popular = LightGCN()  # noqa: RUF009
-    training: Annotated[Training, tyro.conf.arg(name="")] = Training()  # noqa: RUF009
-    out: Path | None = None
-    """The run folder; by default runs/DATASET-MODEL-SEED."""
-    resume: bool = False
-    """Go on with the run in that folder, with its dataset, model and settings."""
-    attributes: tuple[str, ...] = ()
-    """Item columns whose values become nodes of the graph."""
-    baselines: bool = True
-    """Report Popular and ItemKNN on the same split."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Metrics of a trained run, by full ranking."""
-
-    run: _Run
-    """The run folder."""
-    part: str = "test"
-    """Part of the dataset: valid or test."""
-    ks: tuple[int, ...] = (10, 20)
-    """Lengths of the lists."""
-    metrics: tuple[str, ...] = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
-    """Any of recall, ndcg, precision, f1, hit_rate, mrr, map, auc, coverage, gini,
-    average_popularity."""
-    json: bool = False
-    """Print JSON."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recommend:
-    """The best items for users of the dataset, or for a newcomer by a list of items."""
-
-    run: _Run
-    """The run folder."""
-    user: tuple[str, ...] = ()
-    """Ids of users, as in the source."""
-    history: tuple[str, ...] = ()
-    """Ids of items that one newcomer has taken, instead of users."""
-    k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
-    """Length of the list."""
-    keep_seen: bool = False
-    """Recommend known items too."""
-    candidates: tuple[str, ...] = ()
-    """Ids of the only items to choose from."""
-    json: bool = False
-    """Print JSON lines, one a user."""
+    log, handler = logging.getLogger("recjax"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("recjax: %(message)s"))
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    sys.unraisablehook = show
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        log.removeHandler(handler)
+        log.propagate = propagate
 
 
 def _list(_: List) -> int:
@@ -186,6 +135,8 @@ def _describe(options: Describe) -> int:
 
 def _train(options: Train) -> int:
     name = next(name for name, kind in MODELS.items() if type(options.model) is kind)
+    _check_numbers(options.model)
+    _check_numbers(options.training)
     seed = options.training.seed
     label = Path(options.dataset).resolve().name or "dataset"
     out = options.out or Path("runs", f"{label}-{name}-{seed}")
@@ -197,7 +148,9 @@ def _train(options: Train) -> int:
         if bar is None:
             # Not before the first epoch: an error in the data would stand beside it.
             total = options.training.epochs
-            bar = closing.enter_context(tqdm(total=total, desc=name, unit="epoch"))
+            bar = tqdm(total=total, desc=name, unit="epoch")
+            closing.push(contextlib.suppress(BrokenPipeError))
+            closing.enter_context(bar)
         bar.n = record.epoch
         chosen = options.training.select_by
         facts = {"loss": f"{record.losses['loss']:.4f}"}
@@ -206,6 +159,11 @@ def _train(options: Train) -> int:
         if chosen in record.valid:
             facts[f"valid {chosen}"] = f"{record.valid[chosen]:.4f}"
         bar.set_postfix(facts | {"best epoch": record.best_epoch})
+
+    def on_epoch(record: Record) -> None:
+        # Whoever watched has left, such as head; that is no reason to stop.
+        with contextlib.suppress(BrokenPipeError):
+            show(record)
 
     with _stop_signals() as stop, contextlib.ExitStack() as closing:
         summary = pipeline.train(
@@ -216,7 +174,7 @@ def _train(options: Train) -> int:
             resume=options.resume,
             attributes=options.attributes,
             baselines=[other for other in baselines if other != name],
-            on_epoch=show,
+            on_epoch=on_epoch,
             should_stop=lambda: bool(stop),
         )
     if summary is None:
@@ -233,15 +191,37 @@ def _train(options: Train) -> int:
     return 0
 
 
+def _check_numbers(options: Any) -> None:
+    """Refuses numbers that JAX would stumble over."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value)
+        elif isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError(f"{field.name} {value} must be at most {_LARGEST}")
+        elif isinstance(value, float) and not np.isfinite(value):
+            raise ValueError(f"{field.name} {value} must be a finite number")
+
+
 def _evaluate(options: Evaluate) -> int:
     if options.part not in ("valid", "test"):
         raise unknown("part", options.part, ("valid", "test"))
+    if not options.ks or not 1 <= min(options.ks) <= max(options.ks) <= _LARGEST:
+        raise ValueError(f"--ks {options.ks} must be positive, at most {_LARGEST}")
+    if not options.metrics:
+        raise ValueError(f"--metrics needs a name: {', '.join(METRICS)}")
     run = pipeline.load_run(options.run, (options.part,))
+    targets = pipeline.target_lists(run.dataset, options.part)
+    if not targets.items.size:
+        raise ValueError(
+            f"the {options.part} part of {run.config['dataset']} is empty: there is "
+            "nothing to evaluate; choose another --part, or prepare it by another split"
+        )
     scores = evaluate(
         run.model,
         run.params,
         run.context,
-        pipeline.target_lists(run.dataset, options.part),
+        targets,
         ks=options.ks,
         metrics=options.metrics,
     )
@@ -279,6 +259,13 @@ def _recommend(options: Recommend) -> int:
         filter_seen=not options.keep_seen,
         candidates=chosen,
     )
+    for name, seen in zip(names, known, strict=True):
+        if not len(seen):
+            print(
+                f"recjax: user {name!r} has no training row to choose by: give "
+                "--history ITEM ... for a list of one's own",
+                file=sys.stderr,
+            )
     ids = data.items["id"]
     for name, seen, row, values in zip(names, known, found, scores, strict=True):
         kept = row >= 0
@@ -304,14 +291,18 @@ def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
     named, _ = _take(words, ("--out",))
     if "--resume" not in words or "--out" not in named:
         return Train(tyro.MISSING, _model(chosen)), rest
-    config = read_config(named["--out"])
-    saved = from_dict(config["model"], pipeline.CONFIG_TYPES)
-    default = Train(
-        config["dataset"],
-        _model(chosen) if chosen else saved,
-        from_dict(config["training"], pipeline.CONFIG_TYPES),
-        attributes=tuple(config["attributes"]),
-    )
+    config, model, training = pipeline.read_run(named["--out"])
+    if chosen:
+        name = next(name for name, kind in MODELS.items() if type(model) is kind)
+        asked = _model({"--model": name} | chosen)
+        same = type(asked) is type(model) and (
+            "--model.objective" not in chosen
+            or type(asked.objective) is type(model.objective)
+        )
+        # Named again, the run's own model keeps the run's settings.
+        model = model if same else asked
+    attributes = tuple(config["attributes"])
+    default = Train(config["dataset"], model, training, attributes=attributes)
     return default, rest
 
 
@@ -353,7 +344,7 @@ def _model(chosen: dict[str, str]) -> Any:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def _stop_signals() -> Generator[list[int]]:
     """Collects SIGINT and SIGTERM instead of dying of them; a second one kills."""
     caught: list[int] = []
 
@@ -361,6 +352,8 @@ def _stop_signals() -> Iterator[list[int]]:
         if caught:
             raise KeyboardInterrupt
         caught.append(number)
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nrecjax: stopping after this epoch; once more stops at once\n")
 
     before = {one: signal.signal(one, catch) for one in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -126,4 +126,5 @@ def recommendation_table(
 
 
 def _cut(title: str, width: int = 38) -> str:
+    title = " ".join(title.split())
     return title if len(title) <= width else title[: width - 3] + "..."

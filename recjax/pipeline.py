@@ -1,6 +1,9 @@
 """A run from dataset to summary: what the command line does, as functions."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +24,8 @@ from recjax.phases import Phases
 from recjax.run_folder import (
     MetricsLog,
     create,
+    damaged,
+    discard_unused,
     environment,
     read_config,
     write_json,
@@ -100,14 +105,17 @@ def train(
             "training": to_dict(training),
             "attributes": list(attributes),
         }
-        folder = create(out, config, resume=resume)
+        # As it will be read again, with lists where tuples were.
+        config = json.loads(json.dumps(config))
+        folder = _enter(out, config, resume=resume)
         valid = target_lists(data, "valid")
         if hasattr(model, "solve"):
-            with phases("step"):
+            with _tidy(folder, resume), phases("step"):
                 params = model.solve(context)
             outcome = {"best_epoch": None, "stopped": "solved"}
         else:
             with (
+                _tidy(folder, resume),
                 Checkpoints(folder / "checkpoints") as checkpoints,
                 MetricsLog(folder) as log,
             ):
@@ -163,6 +171,36 @@ def train(
     return summary
 
 
+def read_run(run: str | Path) -> tuple[dict[str, Any], Any, Training]:
+    """How a run was made.
+
+    Args:
+      run: its folder.
+
+    Returns:
+      The content of ``config.json``, and the model and the settings that it means.
+
+    Raises:
+      ValueError: there is no run, or its ``config.json`` was altered.
+    """
+    config = read_config(run)
+    file = Path(run) / "config.json"
+    try:
+        model = from_dict(config["model"], CONFIG_TYPES)
+        training = from_dict(config["training"], CONFIG_TYPES)
+    except (ValueError, TypeError) as error:
+        raise damaged(file, str(error)) from None
+    for key, value, kinds in (
+        ("model", model, tuple(MODELS.values())),
+        ("training", training, (Training,)),
+    ):
+        if not isinstance(value, kinds):
+            raise damaged(file, f"{key} is a {type(value).__name__}")
+        if (wrong := _wrong_kind(value)) is not None:
+            raise damaged(file, wrong)
+    return config, model, training
+
+
 def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
     """Opens a run for evaluating and recommending.
 
@@ -176,9 +214,13 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
     Raises:
       ValueError: no run, no checkpoint, or the dataset is not the one trained on.
     """
-    config = read_config(run)
-    model = from_dict(config["model"], CONFIG_TYPES)
-    training = from_dict(config["training"], CONFIG_TYPES)
+    config, model, training = read_run(run)
+    if not Path(config["dataset"]).exists():
+        raise ValueError(
+            f"{run} was trained on {config['dataset']}, which is gone: prepare it "
+            "there again or, if it was moved, say where it is now: recjax train "
+            f"FOLDER --resume --out {run}"
+        )
     dataset = load(config["dataset"], tuple(dict.fromkeys(("train", *parts))))
     if dataset.split_hash != config["split_hash"]:
         raise ValueError(
@@ -247,6 +289,67 @@ def protocol(spec: Spec, training: Training, model: Any) -> str:
         "users with a held-out item; ideal DCG of min(|held out|, K) ones; ties to the "
         f"lower id; {chosen}; test read once"
     )
+
+
+def _wrong_kind(config: Any) -> str | None:
+    """The first field of a configuration that is not what its default is."""
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if dataclasses.is_dataclass(value):
+            if (wrong := _wrong_kind(value)) is not None:
+                return wrong
+        elif isinstance(default, bool | int | float | str):
+            kinds = (float, int) if isinstance(default, float) else (type(default),)
+            if type(value) not in kinds:
+                return f"{field.name} is {value!r}, a {type(default).__name__} before"
+        elif dataclasses.is_dataclass(default):
+            return f"{field.name} is {value!r}"
+    return None
+
+
+def _differences(run: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """What a run has and what is asked of it, where that is not the same."""
+    if run.get("type") != asked.get("type"):
+        return [f"{run['type']!r} where {asked['type']!r} is asked"]
+    lines = []
+    for name in sorted(run.keys() | asked.keys()):
+        old, new = run.get(name), asked.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += _differences(old, new)
+        elif old != new:
+            lines.append(f"{name} {old!r} where {new!r} is asked")
+    return lines
+
+
+def _enter(out: str | Path, config: dict[str, Any], *, resume: bool) -> Path:
+    """The folder of a run: a new one, or one whose configuration is the same."""
+    folder = create(out, config, resume=resume)
+    if resume:
+        before, _, _ = read_run(folder)
+        lines = _differences(_fingerprint(before), _fingerprint(config))
+        if lines:
+            raise ValueError(
+                f"{folder} has {'; '.join(lines)}: resume with the same, or choose "
+                "another --out"
+            )
+        if before != config:
+            # More epochs, or a dataset that was moved.
+            write_json(folder / "config.json", config)
+    return folder
+
+
+@contextlib.contextmanager
+def _tidy(folder: Path, resume: bool) -> Generator[None]:
+    """Leaves no folder behind where a new run fails before its first epoch is done.
+
+    The next try would otherwise find the folder taken.
+    """
+    try:
+        yield
+    except BaseException:
+        if not resume:
+            discard_unused(folder)
+        raise
 
 
 def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:

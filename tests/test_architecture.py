@@ -21,7 +21,7 @@ LAYERS = (
     ("ranking", "evaluation", "checkpoint"),
     ("training",),
     ("config", "run_folder", "pipeline"),
-    ("cli", "commands", "__main__"),
+    ("cli", "options", "commands", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

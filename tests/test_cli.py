@@ -1,13 +1,23 @@
 """The command line as a user meets it: right words, wrong words, bad files."""
 
+import errno
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from recjax.cli import main
+from recjax import run_folder
+from recjax.cli import fail, main
 from recjax.data import Split, load, split, synthetic, write
+from recjax.models import Popular
+from recjax.run_folder import MetricsLog
+from recjax.training import Record
 
 
 @pytest.fixture(autouse=True)
@@ -257,6 +267,259 @@ def test_files_that_hold_nothing(capsys, tmp_path, name, content, message):
     line = refused(capsys, "data", "prepare", str(tmp_path / name))
     assert name in line
     assert message in line.lower()
+
+
+DAMAGES = {
+    "no text": b"\xff\xfe",
+    "no object": b"[]",
+    "no model": {"model": None},
+    "unknown model": {"model": {"type": "LightGNC"}},
+    "unknown field": {"model": {"type": "MF", "width": 8}},
+    "wrong kind": {"model": {"type": "MF", "dim": "8"}},
+    "no model of ours": {"model": {"type": "Training"}},
+    "bad setting": {"training": {"type": "Training", "epochs": 0}},
+    "no attributes": {"attributes": None},
+}
+
+
+@pytest.mark.parametrize("change", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_config_is_named(capsys, run, tmp_path, change):
+    shutil.copytree(run, tmp_path / "copy")
+    file = tmp_path / "copy/config.json"
+    if isinstance(change, dict):
+        change = json.dumps(json.loads(file.read_text()) | change).encode()
+    file.write_bytes(change)
+    for words in (("evaluate", "copy"), ("train", "--resume", "--out", "copy")):
+        assert "config.json cannot be used" in refused(capsys, *words)
+    assert file.read_bytes() == change
+
+
+def test_a_closed_form_model_does_not_take_over_a_run(capsys, small, run):
+    before = (Path(run) / "summary.json").read_bytes()
+    words = ("train", small, "--resume", "--out", run, "--model", "popular")
+    assert "'LightGCN' where 'Popular'" in refused(capsys, *words)
+    assert (Path(run) / "summary.json").read_bytes() == before
+
+
+def test_a_run_keeps_its_settings_where_its_model_is_named_again(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    words = ("train", "--resume", "--out", "copy", "--no-baselines")
+    assert call(*words, "--model", "lightgcn") == 0
+    assert call(*words, "--model.objective", "softmax", "--epochs", "3") == 0
+    config = json.loads((tmp_path / "copy/config.json").read_text())
+    assert config["model"]["dim"] == 8
+    assert config["training"]["epochs"] == 3
+
+
+def test_a_run_follows_a_dataset_that_was_moved(capsys, small, tmp_path):
+    shutil.copytree(small, "here")
+    out = ("--out", "run")
+    assert call("train", "here", *FAST, "--model", "mf", "--model.dim", "4", *out) == 0
+    Path("here").rename("there")
+    assert "train FOLDER --resume --out run" in refused(capsys, "evaluate", "run")
+    assert call("train", "there", "--resume", *out, "--no-baselines") == 0
+    assert call("evaluate", "run") == 0
+
+
+def test_a_place_that_is_taken_is_left_alone(capsys, small, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/thesis").write_text("mine")
+    line = refused(capsys, "train", small, *FAST, "--out", "file")
+    assert "file is a file" in line
+    line = refused(capsys, "train", small, *FAST, "--out", "folder")
+    assert "other files (thesis)" in line
+    assert (tmp_path / "file").read_text() == "mine"
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["thesis"]
+    line = refused(capsys, "evaluate", "file")
+    assert "file is no run folder" in line
+
+
+def test_a_run_that_fails_at_once_leaves_its_place_free(capsys, small, tmp_path):
+    words = ("train", small, *FAST, "--model", "mf", "--out", "run")
+    assert "not finite" in refused(capsys, *words, "--learning-rate", "1e30")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.config.json.partial").write_text("{")
+    assert call(*words, "--model.dim", "4") == 0
+
+
+def test_numbers_out_of_range(capsys, small, run):
+    big = str(10**12)
+    for words in (
+        ("train", small, "--seed", big),
+        ("train", small, "--batch-size", big),
+        ("train", small, "--model.l2", "nan"),
+        ("train", small, "--learning-rate", "inf"),
+        ("evaluate", run, "--ks", "5", big),
+        ("evaluate", run, "--ks"),
+        ("evaluate", run, "--metrics"),
+        ("recommend", run, "--user", "1", "--user", "2"),
+    ):
+        option = next(word.lstrip("-").split(".")[-1] for word in words if "--" in word)
+        assert option.replace("-", "_") in refused(capsys, *words).replace("-", "_")
+
+
+def test_a_part_without_rows_has_no_metrics(capsys, tmp_path):
+    log = synthetic(num_users=20, num_items=20, rows_per_user=6)
+    path = write(split(log, Split(valid=0)), tmp_path / "d", name="d", config={})
+    words = ("--model", "popular", "--no-baselines", "--out", "run")
+    assert call("train", str(path), *words) == 0
+    assert "valid part" in refused(capsys, "evaluate", "run", "--part", "valid")
+
+
+def test_a_user_without_training_rows_is_told_so(capsys, tmp_path):
+    log = synthetic(num_users=40, num_items=30, rows_per_user=10)
+    log = split(log, Split("user_cold", test=0.2))
+    path = write(log, tmp_path / "d", name="d", config={})
+    assert call("train", str(path), "--model", "popular", "--out", "run") == 0
+    cold = int(log.interactions.users[log.parts == 2][0])
+    warm = int(log.interactions.users[log.parts == 0][0])
+    ids = log.users["id"].to_pylist()
+    capsys.readouterr()
+    assert call("recommend", "run", "--user", ids[cold], ids[warm]) == 0
+    found = capsys.readouterr()
+    assert f"user {ids[cold]!r} has no training row" in found.err
+    assert found.err.count("recjax: ") == 1
+    assert f"user {ids[cold]}\n" in found.out
+
+
+def test_titles_of_several_lines_stay_in_their_row(capsys, tmp_path):
+    log = synthetic(num_users=20, num_items=20, rows_per_user=6)
+    titles = [f"one\ntwo\t{item}" for item in range(20)]
+    items = pa.table({"id": log.items["id"], "title": titles})
+    path = write(split(log._replace(items=items)), tmp_path / "d", name="d", config={})
+    assert call("train", str(path), "--model", "popular", "--out", "run") == 0
+    capsys.readouterr()
+    user = log.users["id"][0].as_py()
+    assert call("recommend", "run", "--user", user, "-k", "3") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all("  |" in line for line in lines[1:])
+    assert "one two" in lines[2]
+
+
+def test_a_damaged_checkpoint_is_passed_over_in_one_line(capsys, run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    assert call("evaluate", "copy", "--json") == 0
+    file = tmp_path / "copy/checkpoints/2/tree/manifest.ocdbt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 16
+    file.write_bytes(content)
+    # In its own process: what comes from callbacks goes past every redirection.
+    done = process("evaluate", str(tmp_path / "copy"), "--json")
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("recjax: checkpoint of epoch 2 is damaged")
+
+
+def process(*words, before="", **options):
+    """A command in a process of its own, after some lines of Python."""
+    code = f"import sys\n{before}\nfrom recjax.cli import main\nmain()"
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    options = {"capture_output": True, "text": True, "env": env} | options
+    return subprocess.run([sys.executable, "-c", code, *words], **options, check=False)
+
+
+@pytest.mark.parametrize("words", [("data", "list"), ("--help",), ("train", "--help")])
+def test_a_reader_that_leaves_is_no_error(words):
+    read, write_end = os.pipe()
+    os.close(read)
+    pipe = {"stdout": write_end, "stderr": subprocess.PIPE, "capture_output": False}
+    done = process(*words, **pipe)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [("data", "list"), ("--help",)])
+def test_a_full_disk_under_the_output(words):
+    with open("/dev/full", "w") as full:
+        pipe = {"stdout": full, "stderr": subprocess.PIPE, "capture_output": False}
+        done = process(*words, **pipe)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("recjax: No space left on device")
+    assert "free some space" in line
+
+
+def test_output_that_has_no_unicode():
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    before = "import recjax.cli\nrecjax.cli.USAGE = 'фильм'"
+    done = process("--help", before=before, env=env)
+    assert done.returncode == 0
+    assert done.stdout.startswith("\\u0444")
+
+
+SWALLOW = """
+import os, signal, time
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "recjax.commands":
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            except:
+                pass
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_ctrl_c_while_libraries_are_imported():
+    done = process("data", "list", before=SWALLOW)
+    assert (done.returncode, done.stderr) == (130, "recjax: interrupted\n")
+
+
+def test_training_outlives_its_watcher(small, tmp_path):
+    read, write_end = os.pipe()
+    os.close(read)
+    pipe = {"stdout": write_end, "stderr": write_end, "capture_output": False}
+    words = ("--model", "mf", "--model.dim", "4", "--out", str(tmp_path / "run"))
+    done = process("train", small, *FAST, *words, **pipe)
+    os.close(write_end)
+    assert done.returncode == 0
+    assert (tmp_path / "run/summary.json").exists()
+
+
+def test_a_message_is_one_line_of_bounded_length(capsys):
+    with pytest.raises(SystemExit):
+        fail("bad\n\x1b[2Jname " + "x" * 5000 + " remedy")
+    line = capsys.readouterr().err
+    assert line.startswith("recjax: bad \\x1b[2Jname xxx")
+    assert line.endswith("xxx remedy\n")
+    assert len(line) < 1600
+
+
+def test_out_of_memory_is_one_line(capsys, small, monkeypatch):
+    def solve(self, context):
+        raise MemoryError("Unable to allocate 8 TiB")
+
+    monkeypatch.setattr(Popular, "solve", solve)
+    line = refused(capsys, "train", small, "--model", "popular", "--out", "run")
+    assert "out of memory (Unable to allocate 8 TiB)" in line
+
+
+@pytest.mark.parametrize("at", ["epoch", "end"])
+def test_a_full_disk_under_the_log(small, monkeypatch, tmp_path, at):
+    """The run ends in one error, and nothing is left to fail at exit."""
+    path = tmp_path / "run"
+    path.mkdir()
+    record = Record(1, {"loss": 1.0}, {"ndcg@20": 0.5}, 1)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    closed = []
+
+    def close(self):
+        closed.append(self)
+        raise full
+
+    monkeypatch.setattr(run_folder.RecordWriter, "close", close)
+    with (
+        pytest.raises(ValueError if at == "epoch" else OSError),
+        MetricsLog(path) as log,
+    ):
+        log.write(record)
+        if at == "epoch":
+            raise ValueError("what went wrong first")
+    assert closed
 
 
 def test_data_list(capsys):

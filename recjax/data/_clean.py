@@ -90,13 +90,13 @@ def _check(log: Log, cleaning: Cleaning) -> None:
     if cleaning.min_value is not None and rows.values is None:
         raise ValueError(
             f"min_value={cleaning.min_value:g} needs values, and the log has none; "
-            "name their column, Columns(value=...)"
+            "name their column, Columns(value=...) or --columns.value"
         )
     window = (cleaning.after, cleaning.before)
     if window != (None, None) and rows.times is None:
         raise ValueError(
             f"after={window[0]}, before={window[1]} need times, and the log has none; "
-            "name their column, Columns(time=...)"
+            "name their column, Columns(time=...) or --columns.time"
         )
     for name, feature in log.features.items():
         for what in (feature.values, feature.present):
@@ -113,7 +113,9 @@ def _keep(log: Log, mask: np.ndarray, name: str, **detail: Any) -> Log:
     log = log._replace(report=(*log.report, step))
     if not mask.any():
         said = "; ".join(f"{s.name}: {s.before} -> {s.after}" for s in log.report)
-        raise ValueError(f"cleaning leaves no row ({said})")
+        raise ValueError(
+            f"cleaning leaves no row ({said}): relax the last of these steps"
+        )
     if mask.all():
         return log
     parts = None if log.parts is None else log.parts[mask]
@@ -131,7 +133,7 @@ def _drop_non_finite(log: Log, how: str) -> Log:
         item = log.items["id"][int(log.interactions.items[row])]
         raise ValueError(
             f"{np.sum(~finite)} of {len(finite)} values are no finite number, the "
-            f"first for user {user} and item {item}; non_finite='drop' leaves them out"
+            f"first for user {user} and item {item}; non_finite drop leaves them out"
         )
     return _keep(log, finite, "drop values that are no finite number")
 

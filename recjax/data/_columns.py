@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
-from recjax.data._names import unknown
+from recjax.data._names import shorten, unknown
 
 # In order of preference; compared without case and punctuation, so that `userId`,
 # `user_id` and RecBole's typed `user_id:token` are one name.
@@ -58,6 +58,11 @@ def guess(role: str, header: Sequence[str]) -> str | None:
     return None
 
 
+def say(role: str) -> str:
+    """How to name the column of a role, in Python and on the command line."""
+    return f"Columns({role}=...), --columns.{role}"
+
+
 def resolve(columns: Columns, header: Sequence[str], file: str) -> dict[str, str]:
     """Role to column name, for the roles that the table has.
 
@@ -80,11 +85,18 @@ def resolve(columns: Columns, header: Sequence[str], file: str) -> dict[str, str
             found[field.name] = name
         elif asked is None and (name := guess(field.name, header)) is not None:
             found[field.name] = name
+    for name in found.values():
+        roles = [role for role in found if found[role] == name]
+        if len(roles) > 1:
+            raise ValueError(
+                f"{file}: the column {name!r} cannot be both {' and '.join(roles)}; "
+                f"{say(roles[0])} and {say(roles[1])} name two columns"
+            )
     for role in ("user", "item"):
         if role not in found:
             raise ValueError(
                 f"{file}: no {role} column among its {len(header)} column(s): "
-                f"{', '.join(header)}. The first line must name the columns; if it "
-                f"does, say which: Columns({role}=...)"
+                f"{shorten(', '.join(header))}. The first line must name the columns; "
+                f"if it does, say which: {say(role)}"
             )
     return found

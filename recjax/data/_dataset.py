@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from recjax.data._arrow import pc
+from recjax.data._names import shorten, shown
 from recjax.types import Feature, Interactions, Spec
 
 
@@ -100,9 +101,10 @@ def _find(
         unknown = asked.filter(found.is_null())
         name = unknown[0].as_py()
         near = _nearest(name, table)
-        hint = f"nearest: {near}" if near else f"ids look like {table[:3].to_pylist()}"
+        some = [shorten(x, 80) for x in near or table[:3].to_pylist()]
+        hint = f"nearest: {some}" if near else f"ids look like {some}"
         more = f" (and {len(unknown) - 1:,} more)" if len(unknown) > 1 else ""
-        raise ValueError(f"no {kind} {name!r}{more}; {hint}")
+        raise ValueError(f"no {kind} {shown(name)}{more}; {hint}")
     return found.to_numpy(zero_copy_only=False).astype(np.int32)
 
 

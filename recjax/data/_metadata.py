@@ -54,6 +54,9 @@ def read_metadata(
     with naming(path):
         table, malformed = _load(path, kind)
     id_column = id_column or _id_column(table.column_names, side, path)
+    twice = sorted({n for n in table.column_names if table.column_names.count(n) > 1})
+    if twice:
+        raise ValueError(f"{path}: two columns are called {twice[0]!r}; rename one")
     if id_column not in table.column_names:
         error = unknown("id column", id_column, table.column_names)
         raise ValueError(f"{path}: {error}")
@@ -67,7 +70,9 @@ def read_metadata(
         column = table[name].combine_chunks()
         if name == id_column:
             continue
-        if name == title and side == "items":
+        if name == "id":
+            dropped.append(name)  # there is one already
+        elif name == title and side == "items":
             columns["title"] = _parse.decoded(column).cast(pa.string())
         elif name in list_columns and pa.types.is_string(column.type):
             columns[name] = split_cells(column, list_separator)

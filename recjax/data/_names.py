@@ -28,12 +28,25 @@ def unknown(
     Names in `unlisted` are offered where they are near, but not listed.
     """
     valid = list(valid)
+    if not valid:
+        return ValueError(f"no {what} {shown(name)} (there are none)")
     folded = {v.casefold(): v for v in (*valid, *unlisted)}
     near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
     hint = (
         f"; did you mean {' or '.join(repr(folded[v]) for v in near)}?" if near else ""
     )
-    return ValueError(f"no {what} {name!r}{hint} (there are: {', '.join(valid)})")
+    listed = ", ".join(valid)
+    return ValueError(f"no {what} {shown(name)}{hint} (there are: {listed})")
+
+
+def shown(text: str, width: int = 80) -> str:
+    """The text in quotes, without its end where it is long."""
+    return repr(shorten(text, width))
+
+
+def shorten(text: str, width: int = 200) -> str:
+    """The text without its end where it is long."""
+    return text if len(text) <= width else text[: width - 3] + "..."
 
 
 def part_code(word: str) -> int | None:

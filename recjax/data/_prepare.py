@@ -11,7 +11,7 @@ from recjax.data._clean import Cleaning, clean
 from recjax.data._columns import GUESS, Columns
 from recjax.data._dataset import Dataset
 from recjax.data._home import data_home
-from recjax.data._read import Format, read
+from recjax.data._read import Format, read, tell
 from recjax.data._split import Split, split
 from recjax.data._store import is_prepared, load, write
 
@@ -61,6 +61,9 @@ def prepare(
     source_name = str(source)
     if cleaning is None:
         cleaning = DEFAULT_CLEANING.get(source_name, Cleaning())
+    if format is None:
+        # Before the files are hashed: a folder of anything else may be large.
+        tell(source_name, Path(source))
     config: dict[str, Any] = {
         "source": Path(source).name if Path(source).exists() else source_name,
         "content": _content_hash([source, items_file, users_file]),
@@ -114,7 +117,10 @@ def find(dataset: str | Path) -> Path:
       ValueError: nothing of that name is known.
     """
     for path in (Path(dataset), data_home() / str(dataset)):
-        if (path / "dataset.json").is_file():
+        # One without its manifest is half of one: for `load` to refuse.
+        if (path / "dataset.json").is_file() or (
+            (path / "interactions").is_dir() and (path / "users.parquet").is_file()
+        ):
             return path
     return prepare(dataset)
 

@@ -136,13 +136,18 @@ def read(
     (3, 2)
     """
     path = Path(source)
-    format = format or _tell(str(source), path)
+    format = format or tell(str(source), path)
     log = _read_as(format, str(source), path, columns, target)
     listed = tuple(list_columns)
     for side, file in (("items", items_file), ("users", users_file)):
         if file is not None:
             log, listed = _join(log, side, Path(file), columns, listed, list_separator)
     if listed:
+        if items_file is None and users_file is None:
+            raise ValueError(
+                f"list column {listed[0]!r}: list columns are those of items_file and "
+                "users_file, and none is given"
+            )
         names = [*log.items.column_names[1:], *log.users.column_names[1:]]
         raise unknown("list column", listed[0], names)
     return log
@@ -152,6 +157,8 @@ def _read_as(
     format: Format, name: str, path: Path, columns: Columns, target: str | None
 ) -> Log:
     if format == "movielens-small":
+        if name != format:
+            raise ValueError(f"{name}: the format {format} is for the source {format}")
         return read_movielens_small()
     if format == "tfds":
         return read_tfds(name)
@@ -170,8 +177,10 @@ def _read_as(
     return read_table(path, columns, kind=format)
 
 
-def _tell(name: str, path: Path) -> Format:
-    """What a source is, by its name and content."""
+def tell(name: str, path: Path) -> Format:
+    """What a source is, by its name and content; ValueError where that is unknown."""
+    if not name:
+        raise ValueError("the name of the source is empty")
     if name == "movielens-small":
         return "movielens-small"
     if path.is_dir() or interaction_file(path) is not None:
@@ -215,7 +224,7 @@ def _kind(path: Path) -> Kind:
     if suffix not in _SUFFIXES:
         raise ValueError(
             f"{path}: cannot tell what a {suffix or 'file without suffix'} is; known "
-            f"are {', '.join(_SUFFIXES)}, .npz, .inter, or say it: format=..."
+            f"are {', '.join(_SUFFIXES)}, .npz, .inter, or say it: format=..., --format"
         )
     return _SUFFIXES[suffix]
 

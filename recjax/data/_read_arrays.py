@@ -13,6 +13,9 @@ from recjax.data._names import PARTS, pick_target
 from recjax.data._pairs import leaked, pair_keys
 from recjax.types import Feature, Interactions
 
+# Memory for more than the ids alone would not be there.
+_MOST_IDS = 100_000_000
+
 
 def refuse_pickle(path: Path) -> ValueError:
     """The error for a pickle, which is never loaded, and how to convert one."""
@@ -30,6 +33,10 @@ def load_array(path: Path) -> np.ndarray:
     try:
         return np.load(path, allow_pickle=False)
     except ValueError as error:
+        with path.open("rb") as stream:
+            if stream.read(6) != b"\x93NUMPY":
+                # NumPy takes whatever it does not know for a pickle.
+                raise ValueError(f"{path}: not a NumPy file") from None
         if "allow_pickle" in str(error):
             raise refuse_pickle(path) from None
         raise ValueError(f"{path}: {error}") from None
@@ -42,7 +49,7 @@ def read_features(paths: list[Path], num_items: int) -> dict[str, Feature]:
     features = {}
     for path in sorted(paths):
         values = load_array(path)
-        if values.ndim != 2 or not np.issubdtype(values.dtype, np.number):
+        if values.ndim != 2 or not values.shape[1] or values.dtype.kind not in "iuf":
             raise ValueError(
                 f"{path}: a feature table has numbers in the shape [items, width], got "
                 f"{values.dtype} {list(values.shape)}"
@@ -96,6 +103,10 @@ def read_npz(path: Path, target: str | None = None) -> Log:
             f"{path}: expected num_users, num_items and, for each part P, P_user and "
             f"P_item; got {', '.join(arrays) or 'nothing'}"
         )
+    for key in ("num_users", "num_items"):
+        size = arrays[key]
+        if size.shape != () or size.dtype.kind not in "iu" or size < 1:
+            raise ValueError(f"{path}: {key} must be one whole number, got {size!r}")
     num_users, num_items = int(arrays["num_users"]), int(arrays["num_items"])
     relation_names = tuple(name for name in names if name not in PARTS)
     timed = [name for name in names if f"{name}_time" in arrays]
@@ -115,6 +126,10 @@ def read_npz(path: Path, target: str | None = None) -> Log:
         np.concatenate([items for _, items in pairs]),
     )
     if timed:
+        for name in names:
+            kind = arrays[f"{name}_time"].dtype
+            if kind.kind not in "iuf":
+                raise ValueError(f"{path}: {name}_time must be seconds, got {kind}")
         times = [arrays[f"{name}_time"].astype(np.int64) for name in names]
         if [len(t) for t in times] != lengths:
             raise ValueError(f"{path}: {[len(t) for t in times]} times, {lengths} rows")
@@ -142,6 +157,9 @@ def read_lightgcn(folder: Path) -> Log:
     Raises:
       ValueError: a file is empty or has a word that is no whole number.
     """
+    for name in ("train", "test"):
+        if not (folder / f"{name}.txt").is_file():
+            raise ValueError(f"{folder}: there is no {name}.txt in this folder")
     pieces, parts, num_users = [], [], 0
     for part, name in enumerate(PARTS):
         path = folder / f"{name}.txt"
@@ -159,7 +177,12 @@ def read_lightgcn(folder: Path) -> Log:
 
 
 def numbered_ids(count: int) -> pa.Table:
-    """A table of the ids "0", "1", ..."""
+    """A table of the ids "0", "1", ...; ValueError for more than could be meant."""
+    if count > _MOST_IDS:
+        raise ValueError(
+            f"ids up to {count - 1} would be {count} users or items: number them 0, 1, "
+            "... without gaps, or put the rows into a CSV file, where ids may be any"
+        )
     return pa.table({"id": pa.array(np.arange(count)).cast(pa.string())})
 
 

@@ -113,7 +113,7 @@ def _typed_table(path: Path, side: str) -> tuple[pa.Table, Step]:
     columns = {"id": table[id_name]}
     for name, kind in types.items():
         column = table[name].combine_chunks()
-        if name == id_name:
+        if name in (id_name, "id"):
             continue
         if side == "items" and name in ("title", "movie_title", "item_name"):
             # RecBole calls a title a sequence of words.

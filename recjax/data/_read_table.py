@@ -66,7 +66,7 @@ def read_table(
             header, delimiter = csv_header(path, delimiter)
             roles = resolve(columns, header, str(path))
             names = sorted(set(roles.values()))
-            batches = csv_batches(path, names, delimiter, quoted, skipped)
+            batches = csv_batches(path, header, names, delimiter, quoted, skipped)
         elif kind == "json":
             schema = _json_schema(path)
             roles = resolve(columns, schema.names, str(path))
@@ -166,9 +166,10 @@ def _assemble(
 ) -> Log:
     """One log of all chunks, without the rows that miss an id or a time."""
     if not chunks:
-        raise ValueError(
-            f"{path}: no row can be used; {malformed} have the wrong number of cells"
+        why = (
+            f"{malformed} have the wrong number of cells" if malformed else "none there"
         )
+        raise ValueError(f"{path}: no row can be used, {why}")
     codes = {r: np.concatenate([c.codes[r] for c in chunks]) for r in vocabularies}
     values = _joined([c.values for c in chunks])
     times = _joined([c.times for c in chunks])

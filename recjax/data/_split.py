@@ -90,12 +90,14 @@ def split(log: Log, split: Split = DEFAULT) -> Log:
             "valid and test are shares that leave something to train on, got "
             f"valid={split.valid} and test={split.test}"
         )
+    if split.seed < 0:
+        raise ValueError(f"the seed of a split is 0 or more, got {split.seed}")
     rows = log.interactions
     strategy = split.strategy or ("random" if log.parts is None else "given")
     if strategy in ("leave_one_out", "user_time", "global_time") and rows.times is None:
         raise ValueError(
             f"the split {strategy} needs times, and the log has none; name their "
-            "column, Columns(time=...), or split at random"
+            "column, Columns(time=...) or --columns.time, or split at random"
         )
     target = np.ones(rows.num_rows, bool)
     detail: dict[str, Any] = {"strategy": strategy}
@@ -182,11 +184,11 @@ def _given(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The parts of the source, with a valid part carved out if there is none."""
     if log.parts is None:
-        raise ValueError("the source brings no parts; choose another strategy: random")
+        raise ValueError("the source brings no parts; choose the strategy random")
     places = np.array([PARTS.index(name) for name in log.part_names], np.int8)
     parts = places[log.parts]
     if not (parts == TEST).any():
-        raise ValueError("the given parts have no test row; choose another strategy")
+        raise ValueError("the given parts have no test row; choose the strategy random")
     if (parts == VALID).any() or split.valid == 0:
         return parts, {}
     train = np.flatnonzero(target & (parts == TRAIN))

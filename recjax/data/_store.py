@@ -10,6 +10,7 @@ A dataset is a folder::
 """
 
 import datetime
+import errno
 import importlib.metadata
 import os
 from collections.abc import Sequence
@@ -99,11 +100,17 @@ def write(
     check_replaceable(root)
     if not overwrite and _is_same(root, identity):
         return Path(path)
-    with staging(root) as folder:
-        _write_content(log, folder, identity)
-        # Asked again: another process may have been faster.
-        if overwrite or not _is_same(root, identity):
-            publish(folder, root)
+    try:
+        with staging(root) as folder:
+            _write_content(log, folder, identity)
+            # Asked again: another process may have been faster.
+            if overwrite or not _is_same(root, identity):
+                publish(folder, root)
+    except OSError as error:
+        if _is_full(error):
+            full = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, full, str(root)) from None
+        raise
     return Path(path)
 
 
@@ -276,6 +283,15 @@ def _write_feature(folder: Path, name: str, feature: Feature) -> dict[str, Any]:
         "dtype": str(feature.values.dtype),
         "present": int(np.count_nonzero(feature.present)),
     }
+
+
+def _is_full(error: OSError) -> bool:
+    """Whether a disk or a quota is full, which each library says in its own way."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    said = str(error)
+    short = "requested and" in said and "written" in said  # NumPy
+    return short or os.strerror(errno.ENOSPC) in said
 
 
 def _is_same(root: Path, identity: dict[str, Any]) -> bool:

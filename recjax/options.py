@@ -1,0 +1,114 @@
+"""Options of the commands: dataclasses with their names, types, defaults and help."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from recjax.data import Cleaning, Columns, Split
+from recjax.data._read import Format
+from recjax.models import MF, GraphAlignment, ItemKNN, LightGCN, Popular
+from recjax.training import Training
+
+_Source = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]]
+_Dataset = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATASET")]]
+_Run = tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Sources that `recjax data prepare` and `recjax train` can read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """Reads, cleans, splits and stores a dataset; does nothing where that is done."""
+
+    source: _Source
+    """A name from `recjax data list`, a file or a folder."""
+    out: Path | None = None
+    """Folder of the dataset; by default below ~/.cache/recjax or $RECJAX_DATA_DIR."""
+    overwrite: bool = False
+    """Replace a dataset there that was prepared in another way."""
+    format: Format | None = None
+    """What the source is, where its name and content do not tell."""
+    items_file: Path | None = None
+    """A table about the items, with a title column perhaps."""
+    users_file: Path | None = None
+    """A table about the users."""
+    list_columns: tuple[str, ...] = ()
+    """Columns of these that hold several values in one text."""
+    list_separator: str = "|"
+    """What stands between those values."""
+    columns: Columns = Columns()  # noqa: RUF009 - frozen
+    cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
+    split: Split = Split()  # noqa: RUF009 - frozen
+
+
+@dataclasses.dataclass(frozen=True)
+class Describe:
+    """Shows what a dataset holds and how it was made."""
+
+    dataset: _Dataset
+    """A prepared folder, its name, or a source."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Trains a model, chooses the epoch on the valid part, reports on the test part.
+
+    --model NAME chooses the model (lightgcn, mf, graph_alignment, item_knn, popular)
+    and --model.objective NAME what its vectors are trained for (bpr, bce, softmax,
+    sampled_softmax); the options below are those of the two chosen.
+    """
+
+    dataset: _Dataset
+    """A prepared folder, its name, or a source that is prepared as it is."""
+    model: LightGCN | MF | GraphAlignment | ItemKNN | Popular = LightGCN()  # noqa: RUF009
+    training: Annotated[Training, tyro.conf.arg(name="")] = Training()  # noqa: RUF009
+    out: Path | None = None
+    """The run folder; by default runs/DATASET-MODEL-SEED."""
+    resume: bool = False
+    """Go on with the run in that folder, with its dataset, model and settings."""
+    attributes: tuple[str, ...] = ()
+    """Item columns whose values become nodes of the graph."""
+    baselines: bool = True
+    """Report Popular and ItemKNN on the same split."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Metrics of a trained run, by full ranking."""
+
+    run: _Run
+    """The run folder."""
+    part: str = "test"
+    """Part of the dataset: valid or test."""
+    ks: tuple[int, ...] = (10, 20)
+    """Lengths of the lists."""
+    metrics: tuple[str, ...] = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
+    """Any of recall, ndcg, precision, f1, hit_rate, mrr, map, auc, coverage, gini,
+    average_popularity."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recommend:
+    """The best items for users of the dataset, or for a newcomer by a list of items."""
+
+    run: _Run
+    """The run folder."""
+    user: tuple[str, ...] = ()
+    """Ids of users, as in the source."""
+    history: tuple[str, ...] = ()
+    """Ids of items that one newcomer has taken, instead of users."""
+    k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
+    """Length of the list."""
+    keep_seen: bool = False
+    """Recommend known items too."""
+    candidates: tuple[str, ...] = ()
+    """Ids of the only items to choose from."""
+    json: bool = False
+    """Print JSON lines, one a user."""
