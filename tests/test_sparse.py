@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from recjax.sparse import list_sum, make_layout, neighbour_sum
+from recjax.sparse import (
+    edge_dot,
+    general_layout,
+    list_sum,
+    make_layout,
+    neighbour_sum,
+)
 from recjax.types import ItemLists
 
-IMPLEMENTATIONS = (None, "csr", "segment")
+IMPLEMENTATIONS = (None, "csr", "segment", "pallas")
 
 
 def random_edges(rng, num_senders=7, num_receivers=5, num_edges=23, *, symmetric=False):
@@ -173,6 +179,124 @@ def test_the_feature_derivative_keeps_nothing_of_size_edges_by_width(rng):
     assert compiled.memory_analysis().temp_size_in_bytes < 3_000_000
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_heads_have_weights_of_their_own(rng, implementation, symmetric):
+    """Also over a symmetric pattern, whose weights here are not symmetric."""
+    (_, senders, receivers), layout, dense = random_edges(rng, symmetric=symmetric)
+    weight = rng.normal(size=(len(senders), 2)).astype(np.float32)
+    x = rng.normal(size=(7, 2, 3)).astype(np.float32)
+    target = rng.normal(size=(len(dense), 2, 3)).astype(np.float32)
+    matrix = np.zeros((2, *dense.shape))
+    np.add.at(matrix, (slice(None), receivers, senders), weight.T)
+
+    def function(x, weight):
+        return neighbour_sum(
+            x,
+            weight,
+            senders,
+            receivers,
+            num_receivers=len(dense),
+            layout=general_layout(layout, senders),
+            implementation=implementation,
+        )
+
+    out, pull = jax.vjp(jax.jit(function), x, weight)
+    expected = np.einsum("hrs,shd->rhd", matrix, x)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    grad_x, grad_weight = pull(target)
+    expected = np.einsum("hrs,rhd->shd", matrix, target)
+    np.testing.assert_allclose(grad_x, expected, rtol=1e-5, atol=1e-5)
+    expected = np.einsum("ehd,ehd->eh", x[senders], target[receivers])
+    np.testing.assert_allclose(grad_weight, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("with_layout", [False, True])
+@pytest.mark.parametrize("shape", [(3,), (2, 3)])
+def test_edge_dot_and_its_derivatives(rng, shape, with_layout):
+    (_, senders, receivers), layout, dense = random_edges(rng)
+    x = rng.normal(size=(7, *shape)).astype(np.float32)
+    y = rng.normal(size=(len(dense), *shape)).astype(np.float32)
+    grad = rng.normal(size=(len(senders), *shape[:-1])).astype(np.float32)
+
+    def function(x, y):
+        return edge_dot(
+            x, y, senders, receivers, layout=layout if with_layout else None
+        )
+
+    out, pull = jax.vjp(jax.jit(function), x, y)
+    expected = np.sum(x[senders] * y[receivers], axis=-1)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    grad_x, grad_y = pull(grad)
+    expected = np.zeros_like(x)
+    np.add.at(expected, senders, grad[..., None] * y[receivers])
+    np.testing.assert_allclose(grad_x, expected, rtol=1e-5, atol=1e-5)
+    expected = np.zeros_like(y)
+    np.add.at(expected, receivers, grad[..., None] * x[senders])
+    np.testing.assert_allclose(grad_y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("symmetric", [False, True, None])
+def test_derivatives_of_derivatives(rng, symmetric):
+    (weight, senders, receivers), layout, dense = random_edges(
+        rng, symmetric=bool(symmetric)
+    )
+    with jax.enable_x64(True):
+        x = jnp.asarray(rng.normal(size=(7, 2)))
+
+        def function(x, scale):
+            out = neighbour_sum(
+                x,
+                # Symmetric weights stay symmetric.
+                scale * weight,
+                senders,
+                receivers,
+                num_receivers=len(dense),
+                layout=None if symmetric is None else layout,
+            )
+            return jnp.sum(jnp.sin(out))
+
+        check_grads(function, (x, jnp.asarray(0.7)), order=2, modes=["rev"])
+
+
+def test_edges_in_any_order_keep_nothing_for_the_derivative(rng):
+    senders, receivers = rng.integers(0, 100, (2, 50_000))
+
+    def loss(x, weight):
+        out = neighbour_sum(x, weight, senders, receivers, num_receivers=100)
+        return jnp.sum(jnp.sin(out))
+
+    residuals = jax.eval_shape(
+        lambda x, weight: jax.vjp(loss, x, weight)[1],
+        jnp.ones((100, 64)),
+        jnp.ones(50_000),
+    )
+    assert max(leaf.size for leaf in jax.tree.leaves(residuals)) <= 50_000
+
+
+def test_pallas_walks_rows_of_any_length(rng):
+    # One receiver with most of the edges, widths that are no power of two.
+    receivers = np.sort(np.append(np.zeros(300, int), rng.integers(0, 9, 40)))
+    senders = rng.integers(0, 20, len(receivers))
+    weight = rng.normal(size=len(receivers)).astype(np.float32)
+    layout = make_layout(senders, receivers, num_senders=20, num_receivers=9)
+    for width in (1, 5, 16):
+        x = rng.normal(size=(20, width)).astype(np.float32)
+        csr, pallas = (
+            neighbour_sum(
+                x,
+                weight,
+                senders,
+                receivers,
+                num_receivers=9,
+                layout=layout,
+                implementation=implementation,
+            )
+            for implementation in ("csr", "pallas")
+        )
+        np.testing.assert_allclose(pallas, csr, rtol=1e-4, atol=1e-5)
+
+
 def test_no_edges_and_trailing_axes():
     empty = np.zeros(0, np.int32)
     layout = make_layout(empty, empty, num_senders=2, num_receivers=3)
@@ -242,3 +366,9 @@ def test_neighbour_sum_refuses():
     )
     with pytest.raises(ValueError, match="num_receivers"):
         neighbour_sum(one, one, index, index, num_receivers=4, layout=layout)
+    with pytest.raises(ValueError, match=r"x \(1,\) must be \[senders, H"):
+        neighbour_sum(one, jnp.ones((1, 2)), index, index, num_receivers=1)
+    with pytest.raises(ValueError, match="int32 must be floating"):
+        neighbour_sum(index, one, index, index, num_receivers=1)
+    with pytest.raises(ValueError, match=r"x \(1, 2\) and y \(1, 3\)"):
+        edge_dot(jnp.ones((1, 2)), jnp.ones((1, 3)), index, index)

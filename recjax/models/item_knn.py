@@ -127,7 +127,7 @@ def _solve(model: ItemKNN, context: Context) -> Params:
             users_of.items,
             item_of,
             num_receivers=num_items,
-            layout=Layout(users_of.pointer, None),
+            layout=Layout(users_of.pointer),
         )
         own = degree[jnp.minimum(columns, num_items - 1)]
         norm = jnp.sqrt(degree[:, None] * own[None, :]) + model.shrink

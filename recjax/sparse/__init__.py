@@ -1,0 +1,17 @@
+"""Sums of weighted neighbour features: the one sparse product recjax is built on."""
+
+from recjax.sparse._graph_sum import graph_sum, list_sum
+from recjax.sparse._layout import Layout, Transpose, general_layout, make_layout
+from recjax.sparse._neighbour_sum import Implementation, edge_dot, neighbour_sum
+
+__all__ = [
+    "Implementation",
+    "Layout",
+    "Transpose",
+    "edge_dot",
+    "general_layout",
+    "graph_sum",
+    "list_sum",
+    "make_layout",
+    "neighbour_sum",
+]

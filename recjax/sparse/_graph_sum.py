@@ -1,0 +1,89 @@
+"""Neighbour sums over a `jraph.GraphsTuple`, and over lists of items."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jraph
+
+from recjax.sparse._neighbour_sum import Implementation, neighbour_sum
+from recjax.types import ItemLists
+
+
+def graph_sum(
+    graph: jraph.GraphsTuple,
+    nodes: jax.Array,
+    *,
+    implementation: Implementation | None = None,
+) -> jax.Array:
+    """Sum of weighted neighbour features over a graph: the matrix product A nodes.
+
+    Args:
+      graph: weights in ``edges["weight"]`` (1 where there are none); a graph with a
+        `Layout` in ``globals["layout"]`` takes the fast path.
+      nodes: ``[N, ...]`` features.
+      implementation: see `neighbour_sum`.
+
+    Returns:
+      ``[N, ...]``.
+
+    Raises:
+      ValueError: the graph has no senders or receivers.
+
+    Examples:
+      >>> import jax.numpy as jnp, jraph
+      >>> graph = jraph.GraphsTuple(
+      ...     nodes=None, edges=None, globals=None,
+      ...     senders=jnp.array([1, 2]), receivers=jnp.array([0, 0]),
+      ...     n_node=jnp.array([3]), n_edge=jnp.array([2]),
+      ... )
+      >>> graph_sum(graph, jnp.array([[1.0], [2.0], [3.0]])).tolist()
+      [[5.0], [0.0], [0.0]]
+    """
+    nodes = jnp.asarray(nodes)
+    senders, receivers = graph.senders, graph.receivers
+    if senders is None or receivers is None:
+        raise ValueError("the graph has no edges: senders or receivers are None")
+    edges: Any = graph.edges
+    extra: Any = graph.globals
+    weight = edges.get("weight") if isinstance(edges, dict) else None
+    if weight is None:
+        weight = jnp.ones(senders.shape, nodes.dtype)
+    return neighbour_sum(
+        nodes,
+        weight,
+        senders,
+        receivers,
+        num_receivers=nodes.shape[0],
+        layout=extra.get("layout") if isinstance(extra, dict) else None,
+        implementation=implementation,
+    )
+
+
+def list_sum(
+    x: jax.Array, lists: ItemLists, weight: jax.Array | None = None
+) -> jax.Array:
+    """Sum of item features over lists of items, ``out[b] = sum of w_e x[items_e]``.
+
+    Args:
+      x: ``[I, D]``.
+      lists: B lists with n entries in all.
+      weight: ``[n]``, one weight an entry; None for 1.
+
+    Returns:
+      ``[B, D]``; an empty list gives 0.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> from recjax.types import ItemLists
+      >>> lists = ItemLists(jnp.array([0, 2, 2]), jnp.array([0, 1]))
+      >>> list_sum(jnp.array([[1.0], [4.0]]), lists).tolist()
+      [[5.0], [0.0]]
+    """
+    num, entries = lists.pointer.shape[0] - 1, lists.items.shape[0]
+    rows = jnp.repeat(
+        jnp.arange(num), jnp.diff(lists.pointer), total_repeat_length=entries
+    )
+    if weight is None:
+        weight = jnp.ones(entries, x.dtype)
+    return neighbour_sum(x, weight, lists.items, rows, num_receivers=num)
