@@ -1,7 +1,7 @@
 """What a model of user and item vectors is trained for.
 
 An objective is a frozen dataclass: its fields are its settings, and calling it with
-embeddings and a batch gives the loss.  It also says how vectors are compared
+the vectors of a batch gives the loss.  It also says how vectors are compared
 (``cosine``) and how many negatives a training pair needs (``num_negatives``), so that
 any encoder works with any objective.
 """
@@ -19,7 +19,7 @@ from recjax.losses import (
     sampled_softmax_loss,
 )
 from recjax.sampling import negative_log_probability
-from recjax.types import Batch, Context, Embeddings
+from recjax.types import Batch, BatchVectors, Context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +32,11 @@ class BPR:
     cosine = False
 
     def __call__(
-        self, embeddings: Embeddings, context: Context, batch: Batch
+        self, vectors: BatchVectors, context: Context, batch: Batch
     ) -> jax.Array:
         """The loss of a batch."""
         del context
-        positive, negatives = pair_scores(embeddings, batch)
+        positive, negatives = pair_scores(vectors)
         return bpr_loss(positive, negatives, where=batch.weight)
 
 
@@ -50,11 +50,11 @@ class BCE:
     cosine = False
 
     def __call__(
-        self, embeddings: Embeddings, context: Context, batch: Batch
+        self, vectors: BatchVectors, context: Context, batch: Batch
     ) -> jax.Array:
         """The loss of a batch."""
         del context
-        positive, negatives = pair_scores(embeddings, batch)
+        positive, negatives = pair_scores(vectors)
         logits = jnp.concatenate([positive[:, None], negatives], axis=1)
         labels = jnp.zeros_like(logits).at[:, 0].set(1.0)
         where = jnp.broadcast_to(batch.weight[:, None], logits.shape)
@@ -72,11 +72,11 @@ class Softmax:
     num_negatives = 0
 
     def __call__(
-        self, embeddings: Embeddings, context: Context, batch: Batch
+        self, vectors: BatchVectors, context: Context, batch: Batch
     ) -> jax.Array:
         """The loss of a batch."""
-        users = embeddings.users[batch.users] / self.temperature
-        scores = users @ embeddings.items[batch.items].T
+        users = unit_length(vectors.users) / self.temperature
+        scores = users @ unit_length(vectors.items).T
         share = context.item_counts[batch.items] / context.users.shape[0]
         # A positive always has a count; padding is masked, whatever it divides by.
         log_q = jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).tiny))
@@ -95,10 +95,10 @@ class SampledSoftmax:
     cosine = True
 
     def __call__(
-        self, embeddings: Embeddings, context: Context, batch: Batch
+        self, vectors: BatchVectors, context: Context, batch: Batch
     ) -> jax.Array:
         """The loss of a batch."""
-        positive, negatives = pair_scores(embeddings, batch)
+        positive, negatives = pair_scores(BatchVectors(*map(unit_length, vectors)))
         log_q = negative_log_probability(
             context.negatives, batch.users, batch.negatives
         )
@@ -121,29 +121,27 @@ OBJECTIVES = {
 """Names that the command line takes."""
 
 
-def pair_scores(embeddings: Embeddings, batch: Batch) -> tuple[jax.Array, jax.Array]:
+def pair_scores(vectors: BatchVectors) -> tuple[jax.Array, jax.Array]:
     """Dot products of a batch's users with their positives and negatives.
 
     Args:
-      embeddings: users ``[U, D]`` and items ``[I, D]``.
-      batch: B rows with M negatives.
+      vectors: B rows with M negatives.
 
     Returns:
       Scores ``[B]`` of the positives and ``[B, M]`` of the negatives.
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> from recjax.types import Batch, Embeddings
-      >>> vectors = Embeddings(jnp.array([[2.0]]), jnp.array([[3.0], [5.0]]))
-      >>> zero, one = jnp.array([0]), jnp.array([[1]])
-      >>> positive, negatives = pair_scores(vectors, Batch(zero, zero, one, zero))
+      >>> from recjax.types import BatchVectors
+      >>> vectors = BatchVectors(
+      ...     jnp.array([[2.0]]), jnp.array([[3.0]]), jnp.array([[[5.0]]])
+      ... )
+      >>> positive, negatives = pair_scores(vectors)
       >>> positive.tolist(), negatives.tolist()
       ([6.0], [[10.0]])
     """
-    users = embeddings.users[batch.users]
-    positive = jnp.sum(users * embeddings.items[batch.items], axis=-1)
-    negatives = jnp.einsum("bd,bmd->bm", users, embeddings.items[batch.negatives])
-    return positive, negatives
+    positive = jnp.sum(vectors.users * vectors.items, axis=-1)
+    return positive, jnp.einsum("bd,bmd->bm", vectors.users, vectors.negatives)
 
 
 def unit_length(x: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 
 from recjax.lists import locate, search_row
+from recjax.top_k import top_k
 from recjax.types import Context, ItemLists, Params, Scorer
 
 # Chunks are whole multiples of this many items.  The matrix product of a CPU takes
@@ -196,7 +197,7 @@ def rank(
     def best_of(chunk):
         ids = ids_of(chunk)
         scores = chunk_scores(model, params, state, seen, users, ids, num_items)
-        scores, column = lax.top_k(scores, min(k, width))
+        scores, column = top_k(scores, min(k, width))
         return jnp.where(scores == -jnp.inf, -1, ids[column]), scores
 
     def merge(chunk, best):

@@ -118,7 +118,7 @@ class Context(NamedTuple):
     training interactions.
 
     Attributes:
-      graph: users first, then items, then attribute nodes; see `recjax.data.graph`.
+      graph: users first, then items, then attribute nodes; see `recjax.graphs`.
       users: ``[n]`` int32, the user of each training pair.
       items: ``[n]`` int32, the item of each training pair.
       seen: the training items of each user.
@@ -150,6 +150,20 @@ class Batch(NamedTuple):
     items: jax.Array
     negatives: jax.Array
     weight: jax.Array
+
+
+class BatchVectors(NamedTuple):
+    """Vectors of the users and items of a batch.
+
+    Attributes:
+      users: ``[B, D]``.
+      items: ``[B, D]``, the positives.
+      negatives: ``[B, M, D]``.
+    """
+
+    users: jax.Array
+    items: jax.Array
+    negatives: jax.Array
 
 
 class Embeddings(NamedTuple):

@@ -13,9 +13,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # A module may import those of its own row and of the rows above it.
 LAYERS = (
-    ("types", "reduce", "console", "phases"),
+    ("types", "reduce", "console", "phases", "top_k"),
     ("lists", "sparse"),
-    ("sampling", "layers", "losses", "metrics"),
+    ("sampling", "graphs", "layers", "losses", "metrics"),
     ("objectives", "data"),
     ("models",),
     ("ranking", "evaluation", "checkpoint"),

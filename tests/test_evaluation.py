@@ -14,6 +14,7 @@ from recjax.evaluation import METRICS, evaluate, recommend
 from recjax.lists import item_lists
 from recjax.models._dot import dot_score
 from recjax.ranking import item_chunks, rank
+from recjax.top_k import top_k
 from recjax.types import Context, Embeddings, ItemLists, NegativeTable
 
 USERS, ITEMS, DIM = 37, 500, 6
@@ -584,3 +585,20 @@ class TestRecommend:
         params, _, seen = tied
         with pytest.raises(ValueError, match=message):
             recommend(Tables(), params, make_context(seen), **kwargs)
+
+
+@pytest.mark.parametrize("k", [1, 5, 31])
+def test_top_k_by_blocks_is_top_k(rng, k):
+    """Ties, infinities and NaN included; few distinct values make many ties."""
+    scores = rng.integers(0, 40, (6, 2560)).astype(np.float32)
+    scores[1] = rng.normal(size=2560)
+    scores[2] = 1.0
+    scores[3] = -np.inf
+    scores[3, [7, 2000]] = 1.0
+    scores[4, ::3] = np.inf
+    scores[5, 100] = np.nan
+    expected = jax.lax.top_k(scores, k)
+    found = jax.jit(top_k, static_argnums=1)(scores, k)
+    for left, right in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(left, right)
+    assert "gather" in str(jax.make_jaxpr(lambda x: top_k(x, k))(scores))

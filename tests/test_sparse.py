@@ -12,6 +12,7 @@ from recjax.sparse import (
     list_sum,
     make_layout,
     neighbour_sum,
+    take_rows,
 )
 from recjax.types import ItemLists
 
@@ -322,6 +323,23 @@ def test_unsorted_edges_are_summed_without_a_layout():
         num_receivers=2,
     )
     assert out.tolist() == [10.0, 31.0]
+
+
+def test_rows_are_taken_and_their_derivatives_added(rng):
+    x = rng.normal(size=(5, 2)).astype(np.float32)
+    rows = np.array([3, 0, 3])
+
+    def with_indexing(x):
+        return jnp.sum(jnp.sin(x)) + jnp.sum(x[rows] ** 3)
+
+    def with_take_rows(x):
+        x, taken = take_rows(x, rows)
+        return jnp.sum(jnp.sin(x)) + jnp.sum(taken**3)
+
+    expected = jax.grad(with_indexing)(x)
+    np.testing.assert_allclose(jax.grad(with_take_rows)(x), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="vector of integers"):
+        take_rows(x, jnp.array([0.0]))
 
 
 def test_list_sum_weighs_each_entry():

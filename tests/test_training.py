@@ -165,7 +165,7 @@ class Exploding(MF):
 
     def loss(self, params, context, batch, key):
         loss, aux = super().loss(params, context, batch, key)
-        moved = jnp.abs(params["item"]).max() > 0.6
+        moved = jnp.abs(params["nodes"]).max() > 0.6
         return jnp.where(moved, jnp.inf, loss), aux
 
 

@@ -14,7 +14,7 @@ from recjax.data._prepare import DEFAULT_CLEANING, find, open_dataset, prepare
 from recjax.data._read import SOURCES, read
 from recjax.data._split import Split, split, split_hash
 from recjax.data._store import load, open_part, write
-from recjax.data.graph import attribute_pairs, make_context, make_graph
+from recjax.data.graph import attribute_pairs, make_context
 from recjax.data.synthetic import synthetic
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "find",
     "load",
     "make_context",
-    "make_graph",
     "open_dataset",
     "open_part",
     "prepare",

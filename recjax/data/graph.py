@@ -1,109 +1,15 @@
-"""From training interactions to the graph, and to the `Context` on device.
+"""From training interactions to the `Context` on device, and attributes to pairs."""
 
-Nodes are numbered users first, then items, then attributes: user u is node u, item i
-is node U + i, attribute a is node U + I + a.  Every pair gives two directed edges,
-sorted by receiver; ``edges["weight"]`` holds their normalised weights and
-``globals["layout"]`` says where each receiver's edges lie (`recjax.sparse.Layout`).
-"""
-
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import jax
-import jraph
 import numpy as np
 import pyarrow as pa
 
+from recjax.graphs import Normalisation, make_graph
 from recjax.lists import item_lists
 from recjax.sampling import make_negative_table
-from recjax.sparse import make_layout
 from recjax.types import Context, Feature, Interactions, Spec
-
-Normalisation: TypeAlias = Literal["symmetric", "row", "none"]
-
-
-def make_graph(
-    pairs: tuple[np.ndarray, np.ndarray],
-    spec: Spec,
-    *,
-    attributes: tuple[np.ndarray, np.ndarray] | None = None,
-    normalisation: Normalisation = "symmetric",
-) -> jraph.GraphsTuple:
-    """The graph of user-item pairs, and of item-attribute pairs where given.
-
-    With d the number of distinct neighbours, an edge from j to r weighs
-    ``1 / sqrt(d_j d_r)`` ("symmetric"), ``1 / d_r`` ("row": a mean over neighbours)
-    or 1 ("none").  Repeated pairs count once.
-
-    Args:
-      pairs: users ``[n]`` and items ``[n]``, int.
-      spec: sizes; the graph has U + I + A nodes.
-      attributes: items ``[m]`` and attributes ``[m]``, int.
-      normalisation: as above.
-
-    Returns:
-      The graph, as NumPy arrays; ``n_node`` and ``n_edge`` have one entry.
-
-    Raises:
-      ValueError: an id is outside the spec, or the normalisation is unknown.
-
-    Examples:
-      >>> import numpy as np
-      >>> graph = make_graph((np.array([0, 1]), np.array([0, 0])), Spec(2, 1))
-      >>> graph.senders.tolist(), graph.receivers.tolist()
-      ([2, 2, 0, 1], [0, 1, 2, 2])
-      >>> graph.edges["weight"].round(3).tolist()
-      [0.707, 0.707, 0.707, 0.707]
-
-    References:
-      He et al., LightGCN, SIGIR 2020, equation 3 (symmetric normalisation).
-    """
-    users, items = pairs
-    _check_range("user", users, spec.num_users)
-    _check_range("item", items, spec.num_items)
-    left, right = [np.asarray(users)], [np.asarray(items) + spec.num_users]
-    if attributes is not None:
-        of_items, values = attributes
-        _check_range("item", of_items, spec.num_items)
-        _check_range("attribute", values, spec.num_attributes)
-        left.append(np.asarray(of_items) + spec.num_users)
-        right.append(np.asarray(values) + spec.num_users + spec.num_items)
-    num_nodes = spec.num_users + spec.num_items + spec.num_attributes
-    one_way = [np.concatenate(side).astype(np.int64) for side in (left, right)]
-    key = np.unique(
-        np.concatenate([one_way[0], one_way[1]])
-        + np.concatenate([one_way[1], one_way[0]]) * num_nodes
-    )
-    receivers, senders = np.divmod(key, max(num_nodes, 1))
-    degree = np.bincount(receivers, minlength=num_nodes)
-    if normalisation == "symmetric":
-        # In float64, so that an edge and its reverse round to the same weight.
-        weight = 1.0 / np.sqrt(degree[senders] * degree[receivers])
-    elif normalisation == "row":
-        weight = 1.0 / degree[receivers]
-    elif normalisation == "none":
-        weight = np.ones(len(key))
-    else:
-        raise ValueError(
-            f"normalisation {normalisation!r}: use 'symmetric', 'row' or 'none'"
-        )
-    layout = make_layout(
-        senders,
-        receivers,
-        num_senders=num_nodes,
-        num_receivers=num_nodes,
-        symmetric=normalisation != "row",
-    )
-    # jraph's annotations know device arrays only; these are still on the host.
-    fields: dict[str, Any] = {
-        "nodes": None,
-        "edges": {"weight": weight.astype(np.float32)},
-        "senders": senders.astype(np.int32),
-        "receivers": receivers.astype(np.int32),
-        "globals": {"layout": layout},
-        "n_node": np.array([num_nodes], np.int32),
-        "n_edge": np.array([len(key)], np.int32),
-    }
-    return jraph.GraphsTuple(**fields)
 
 
 def make_context(
@@ -122,7 +28,7 @@ def make_context(
       spec: sizes of the dataset.
       attributes: items ``[m]`` and attributes ``[m]``, see `attribute_pairs`.
       features: item feature tables by name.
-      normalisation: of the graph's weights, see `make_graph`.
+      normalisation: of the graph's weights, see `recjax.graphs.make_graph`.
       negative_power: negatives are drawn in proportion to an item's training count to
         this power; 0 draws them uniformly.
 
@@ -142,14 +48,15 @@ def make_context(
     """
     if train.num_rows == 0:
         raise ValueError("no training interactions: there is nothing to learn from")
-    _check_range("user", train.users, spec.num_users)
-    _check_range("item", train.items, spec.num_items)
+    graph = make_graph(
+        (train.users, train.items),
+        spec,
+        attributes=attributes,
+        normalisation=normalisation,
+    )
     seen = item_lists(train.users, train.items, spec.num_users)
     users = np.repeat(np.arange(spec.num_users, dtype=np.int32), np.diff(seen.pointer))
     counts = np.bincount(seen.items, minlength=spec.num_items).astype(np.float32)
-    graph = make_graph(
-        (users, seen.items), spec, attributes=attributes, normalisation=normalisation
-    )
     fields: dict[str, Any] = dict(
         graph=graph,
         users=users,
@@ -209,11 +116,3 @@ def attribute_pairs(
         np.concatenate(of_items).astype(np.int32),
         np.concatenate(attributes).astype(np.int32),
     ), names
-
-
-def _check_range(what: str, ids: np.ndarray, size: int) -> None:
-    ids = np.asarray(ids)
-    if ids.size and (ids.min() < 0 or ids.max() >= size):
-        raise ValueError(
-            f"{what} ids run from {ids.min()} to {ids.max()}, but the spec has {size}"
-        )

@@ -1,17 +1,25 @@
 """Graph layers: pure functions of parameters, a `jraph.GraphsTuple` and arrays."""
 
-from recjax.layers._attention import (
-    gat,
-    gatv2,
-    graph_attention,
-    init_gat,
-    init_gatv2,
-)
+from recjax.layers._attention import graph_attention
 from recjax.layers._common import (
     fuse_attention,
     fuse_common,
     init_fuse_attention,
     init_fuse_common,
+)
+from recjax.layers._composition import (
+    init_relation_message_passing,
+    relation_message_passing,
+)
+from recjax.layers._convolution import (
+    gcn,
+    gin,
+    graph_sage,
+    init_gcn,
+    init_gin,
+    init_graph_sage,
+    init_ngcf,
+    ngcf,
 )
 from recjax.layers._experts import fuse_experts, init_fuse_experts
 from recjax.layers._full_attention import (
@@ -27,15 +35,28 @@ from recjax.layers._fusion import (
     init_fuse_concat,
     init_fuse_gated,
 )
+from recjax.layers._gat import gat, gatv2, init_gat, init_gatv2
+from recjax.layers._hypergraph import (
+    hypergraph_convolution,
+    hypergraph_smooth,
+    init_hypergraph_convolution,
+)
 from recjax.layers._message import init_message_passing, message_passing
 from recjax.layers._products import film, fuse_bilinear, init_film, init_fuse_bilinear
-from recjax.layers._propagate import newcomer_sum, propagate, propagate_layers
+from recjax.layers._propagate import (
+    newcomer_sum,
+    propagate,
+    propagate_layers,
+    propagate_rows,
+)
+from recjax.layers._relational import init_rgcn_basis, init_rgcn_block, rgcn
 from recjax.layers._segment import (
     segment_max,
     segment_mean,
     segment_min,
     segment_softmax,
 )
+from recjax.layers._smoothing import personalised_pagerank, propagate_normalised
 
 __all__ = [
     "film",
@@ -50,7 +71,12 @@ __all__ = [
     "fuse_sum",
     "gat",
     "gatv2",
+    "gcn",
+    "gin",
     "graph_attention",
+    "graph_sage",
+    "hypergraph_convolution",
+    "hypergraph_smooth",
     "init_film",
     "init_fuse_attention",
     "init_fuse_bilinear",
@@ -60,12 +86,26 @@ __all__ = [
     "init_fuse_gated",
     "init_gat",
     "init_gatv2",
+    "init_gcn",
+    "init_gin",
+    "init_graph_sage",
+    "init_hypergraph_convolution",
     "init_message_passing",
+    "init_ngcf",
+    "init_relation_message_passing",
+    "init_rgcn_basis",
+    "init_rgcn_block",
     "linear_attention",
     "message_passing",
     "newcomer_sum",
+    "ngcf",
+    "personalised_pagerank",
     "propagate",
     "propagate_layers",
+    "propagate_normalised",
+    "propagate_rows",
+    "relation_message_passing",
+    "rgcn",
     "segment_max",
     "segment_mean",
     "segment_min",

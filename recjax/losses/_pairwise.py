@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from recjax.losses._rows import keep_rows
 from recjax.reduce import ReduceFn, reduce_masked
 
 
@@ -41,6 +42,7 @@ def bpr_loss(
             f"positive {positive.shape} and negatives {negatives.shape} must be [B] "
             "and [B, M]"
         )
+    positive, negatives = keep_rows(where, positive, negatives)
     losses = jax.nn.softplus(negatives - positive[:, None])
     return reduce_masked(jnp.mean(losses, axis=-1), where, reduce_fn)
 
@@ -73,5 +75,6 @@ def bce_loss(
     """
     if logits.shape != labels.shape:
         raise ValueError(f"logits {logits.shape} and labels {labels.shape} must agree")
+    logits, labels = keep_rows(where, logits, labels)
     losses = optax.sigmoid_binary_cross_entropy(logits, labels)
     return reduce_masked(losses, where, reduce_fn)

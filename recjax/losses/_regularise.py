@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from recjax.losses._rows import keep_rows
+
 
 def batch_l2_loss(*rows: jax.Array, where: jax.Array | None = None) -> jax.Array:
     """Half the squared norm of a batch's embedding rows, a row of the batch.
@@ -17,6 +19,9 @@ def batch_l2_loss(*rows: jax.Array, where: jax.Array | None = None) -> jax.Array
     Returns:
       A scalar.
 
+    Raises:
+      ValueError: mask and arrays differ in their rows.
+
     Examples:
       >>> import jax.numpy as jnp
       >>> float(batch_l2_loss(jnp.array([[3.0, 4.0], [0.0, 0.0]])))  # 25 / 2 / 2
@@ -26,12 +31,12 @@ def batch_l2_loss(*rows: jax.Array, where: jax.Array | None = None) -> jax.Array
       He et al., LightGCN, SIGIR 2020 (released code).
     """
     squares = jnp.zeros(rows[0].shape[0], rows[0].dtype)
-    for x in rows:
+    for x in keep_rows(where, *rows):
         squares += jnp.sum(jnp.square(x), axis=range(1, x.ndim))
     if where is None:
         return jnp.mean(squares) / 2
-    where = where.astype(squares.dtype)
-    return jnp.sum(squares * where) / (2 * jnp.maximum(jnp.sum(where), 1.0))
+    number = jnp.sum(where.astype(bool).astype(squares.dtype))
+    return jnp.sum(squares) / (2 * jnp.maximum(number, 1.0))
 
 
 def table_l2_loss(*tables: jax.Array) -> jax.Array:

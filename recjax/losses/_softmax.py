@@ -10,6 +10,7 @@ twice.
 import jax
 import jax.numpy as jnp
 
+from recjax.losses._rows import keep_rows
 from recjax.reduce import ReduceFn, reduce_masked
 
 
@@ -43,6 +44,7 @@ def full_softmax_loss(
         raise ValueError(
             f"scores {scores.shape} and items {items.shape} must be [B, I] and [B]"
         )
+    (scores,) = keep_rows(where, scores)
     positive = jnp.take_along_axis(scores, items[:, None], axis=1)[:, 0]
     losses = jax.nn.logsumexp(scores, axis=1) - positive
     return reduce_masked(losses, where, reduce_fn)
@@ -87,13 +89,17 @@ def in_batch_softmax_loss(
         raise ValueError(
             f"scores {scores.shape} and log_q {log_q.shape} must be [B, B] and [B]"
         )
-    corrected = scores - log_q[None]
+    (log_q,) = keep_rows(where, log_q)
     count = jnp.asarray(float(size), scores.dtype)
-    if where is not None:
-        corrected = jnp.where(where.astype(bool)[None], corrected, -jnp.inf)
+    if where is None:
+        corrected = scores - log_q[None]
+    else:
+        counts = where.astype(bool)
+        scores = jnp.where(counts[:, None] & counts[None], scores, 0)
+        corrected = jnp.where(counts[None], scores - log_q[None], -jnp.inf)
         # A batch of nothing but padding: log 1, in rows that do not count.
-        count = jnp.maximum(jnp.sum(where.astype(scores.dtype)), 1.0)
-        corrected = jnp.where(jnp.any(where), corrected, scores)
+        count = jnp.maximum(jnp.sum(counts.astype(scores.dtype)), 1.0)
+        corrected = jnp.where(jnp.any(counts), corrected, scores)
     losses = jax.nn.logsumexp(corrected, axis=1) - jnp.log(count) - jnp.diagonal(scores)
     return reduce_masked(losses, where, reduce_fn)
 
@@ -143,6 +149,7 @@ def sampled_softmax_loss(
         raise ValueError(
             f"log_q {log_q.shape} must have the shape {negatives.shape} of negatives"
         )
+    positive, negatives, log_q = keep_rows(where, positive, negatives, log_q)
     corrected = negatives - log_q - jnp.log(float(negatives.shape[1]))
     logits = jnp.concatenate([positive[:, None], corrected], axis=1)
     losses = jax.nn.logsumexp(logits, axis=1) - positive

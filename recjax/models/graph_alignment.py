@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from recjax.layers import init_message_passing, message_passing, newcomer_sum
 from recjax.losses import batch_l2_loss, bce_loss
 from recjax.metrics import accuracy_metric
-from recjax.models._tables import init_tables, node_table, split_nodes
+from recjax.models._nodes import batch_nodes, init_nodes, split_batch, split_nodes
+from recjax.sparse import take_rows
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
 
@@ -56,7 +57,7 @@ class GraphAlignment:
         keys = jax.random.split(key, 4)
         width = 2 * self.dim
         params: Params = {
-            "tables": init_tables(keys[0], spec, self.dim),
+            **init_nodes(keys[0], spec, self.dim),
             "layer": init_message_passing(keys[1], self.dim, self.dim),
         }
         if self.hidden:
@@ -68,9 +69,8 @@ class GraphAlignment:
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The vectors h' of users and items."""
-        tables = params["tables"]
-        nodes = message_passing(params["layer"], context.graph, node_table(tables))
-        return split_nodes(nodes, tables)
+        nodes = message_passing(params["layer"], context.graph, params["nodes"])
+        return split_nodes(nodes, context)
 
     def _logits(self, params: Params, users: jax.Array, items: jax.Array) -> jax.Array:
         """Logits ``[..., B, C]`` of users ``[..., B, D]`` and items ``[..., C, D]``.
@@ -105,7 +105,7 @@ class GraphAlignment:
         """The layer with h = 0 for the newcomer and weights 1 / sqrt(|H| d_i)."""
         layer = params["layer"]
         received = newcomer_sum(
-            params["tables"]["item"] @ layer["neighbour"]["kernel"],
+            split_nodes(params["nodes"], context).items @ layer["neighbour"]["kernel"],
             context.item_counts,
             histories,
         )
@@ -116,17 +116,15 @@ class GraphAlignment:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Binary cross-entropy over positives and negatives; accuracy beside it."""
         del key
-        state = self.embed(params, context)
-        items = jnp.concatenate([batch.items[:, None], batch.negatives], axis=1)
-        logits = self._logits(
-            params, state.users[batch.users][:, None], state.items[items]
-        )[:, 0]
+        rows = batch_nodes(context, batch)
+        nodes, learned = take_rows(params["nodes"], rows)
+        nodes = message_passing(params["layer"], context.graph, nodes)
+        users, positives, negatives = split_batch(nodes[rows], batch)
+        items = jnp.concatenate([positives[:, None], negatives], axis=1)
+        logits = self._logits(params, users[:, None], items)[:, 0]
         labels = jnp.zeros_like(logits).at[:, 0].set(1.0)
         where = jnp.broadcast_to(batch.weight[:, None], logits.shape)
         loss = bce_loss(logits, labels, where=where)
-        tables = params["tables"]
-        penalty = batch_l2_loss(
-            tables["user"][batch.users], tables["item"][items], where=batch.weight
-        )
+        penalty = batch_l2_loss(*split_batch(learned, batch), where=batch.weight)
         accuracy = accuracy_metric(logits, labels, where=where)
         return loss + self.l2 * penalty, {"objective": loss, "accuracy": accuracy}

@@ -5,15 +5,22 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from recjax.layers import newcomer_sum, propagate, propagate_layers
+from recjax.layers import (
+    newcomer_sum,
+    propagate,
+    propagate_layers,
+    propagate_rows,
+)
 from recjax.models._dot import dot_score
-from recjax.models._tables import (
-    init_tables,
-    node_table,
+from recjax.models._nodes import (
+    batch_nodes,
+    init_nodes,
     objective_with_l2,
+    split_batch,
     split_nodes,
 )
 from recjax.objectives import Objective, Softmax, unit_length
+from recjax.sparse import take_rows
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
 
@@ -30,8 +37,8 @@ class LightGCN:
       >>> from recjax.types import Spec
       >>> spec = Spec(num_users=3, num_items=5)
       >>> params = LightGCN(dim=8).init(jax.random.key(0), spec)
-      >>> params["user"].shape, params["item"].shape
-      ((3, 8), (5, 8))
+      >>> params["nodes"].shape
+      (8, 8)
 
     References:
       He et al., LightGCN, SIGIR 2020.
@@ -58,13 +65,13 @@ class LightGCN:
         return self.objective.num_negatives
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
-        """Tables E0 from N(0, init_scale^2)."""
-        return init_tables(key, spec, self.dim, scale=self.init_scale)
+        """E0 from N(0, init_scale^2)."""
+        return init_nodes(key, spec, self.dim, scale=self.init_scale)
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The rows of E, of unit length under a cosine objective."""
-        nodes = propagate(context.graph, node_table(params), depth=self.layers)
-        embeddings = split_nodes(nodes, params)
+        nodes = propagate(context.graph, params["nodes"], depth=self.layers)
+        embeddings = split_nodes(nodes, context)
         if self.objective.cosine:
             embeddings = Embeddings(*map(unit_length, embeddings))
         return embeddings
@@ -73,11 +80,11 @@ class LightGCN:
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers receive from the items of their list, layer by layer."""
-        layers = propagate_layers(context.graph, node_table(params), depth=self.layers)
+        layers = propagate_layers(context.graph, params["nodes"], depth=self.layers)
         # A newcomer has no vector of its own: layer 0 is zero, and layer k + 1 comes
         # from layer k of the items.
-        items = [split_nodes(layer, params).items for layer in layers[:-1]]
-        total = sum(items, jnp.zeros_like(params["item"])) / len(layers)
+        items = [split_nodes(layer, context).items for layer in layers[:-1]]
+        total = sum(items, jnp.zeros_like(state.items)) / len(layers)
         users = newcomer_sum(total, context.item_counts, histories)
         if self.objective.cosine:
             users = unit_length(users)
@@ -88,10 +95,13 @@ class LightGCN:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective on E, plus L2 on the batch's rows of E0."""
         del key
+        rows = batch_nodes(context, batch)
+        nodes, learned = take_rows(params["nodes"], rows)
+        vectors = propagate_rows(context.graph, nodes, rows, depth=self.layers)
         return objective_with_l2(
             self.objective,
-            self.embed(params, context),
-            params,
+            split_batch(vectors, batch),
+            split_batch(learned, batch),
             context,
             batch,
             l2=self.l2,

@@ -6,7 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from recjax.models._dot import dot_score
-from recjax.models._tables import init_tables, objective_with_l2
+from recjax.models._nodes import (
+    batch_nodes,
+    init_nodes,
+    objective_with_l2,
+    split_batch,
+    split_nodes,
+)
 from recjax.objectives import Objective, Softmax, unit_length
 from recjax.sparse import list_sum
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
@@ -21,8 +27,8 @@ class MF:
       >>> from recjax.types import Spec
       >>> spec = Spec(num_users=3, num_items=5)
       >>> params = MF(dim=8).init(jax.random.key(0), spec)
-      >>> params["user"].shape, params["item"].shape
-      ((3, 8), (5, 8))
+      >>> params["nodes"].shape
+      (8, 8)
 
     References:
       Rendle et al., BPR, UAI 2009.
@@ -47,14 +53,13 @@ class MF:
         return self.objective.num_negatives
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
-        """Tables from N(0, init_scale^2)."""
+        """Vectors from N(0, init_scale^2)."""
         spec = spec._replace(num_attributes=0)
-        return init_tables(key, spec, self.dim, scale=self.init_scale)
+        return init_nodes(key, spec, self.dim, scale=self.init_scale)
 
     def embed(self, params: Params, context: Context) -> Embeddings:
-        """The tables, of unit length under a cosine objective."""
-        del context
-        embeddings = Embeddings(params["user"], params["item"])
+        """The vectors, of unit length under a cosine objective."""
+        embeddings = split_nodes(params["nodes"], context)
         if self.objective.cosine:
             embeddings = Embeddings(*map(unit_length, embeddings))
         return embeddings
@@ -76,11 +81,8 @@ class MF:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective, plus L2 on the batch's rows."""
         del key
+        rows = params["nodes"][batch_nodes(context, batch)]
+        vectors = split_batch(rows, batch)
         return objective_with_l2(
-            self.objective,
-            self.embed(params, context),
-            params,
-            context,
-            batch,
-            l2=self.l2,
+            self.objective, vectors, vectors, context, batch, l2=self.l2
         )

@@ -3,6 +3,7 @@
 from recjax.sparse._graph_sum import graph_sum, list_sum
 from recjax.sparse._layout import Layout, Transpose, general_layout, make_layout
 from recjax.sparse._neighbour_sum import Implementation, edge_dot, neighbour_sum
+from recjax.sparse._take_rows import take_rows
 
 __all__ = [
     "Implementation",
@@ -14,4 +15,5 @@ __all__ = [
     "list_sum",
     "make_layout",
     "neighbour_sum",
+    "take_rows",
 ]

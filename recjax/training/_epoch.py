@@ -48,8 +48,8 @@ def init_state(
       >>> from recjax.models import MF
       >>> from recjax.types import Spec
       >>> state = init_state(MF(dim=2), optax.adam(0.1), Spec(3, 4), jax.random.key(0))
-      >>> state.params["item"].shape, int(state.epoch)
-      ((4, 2), 0)
+      >>> state.params["nodes"].shape, int(state.epoch)
+      ((7, 2), 0)
     """
     init_key, run_key = jax.random.split(key)
     params = model.init(init_key, spec)

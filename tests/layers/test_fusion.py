@@ -1,12 +1,11 @@
-"""Fusions: values written out, missing modalities, order, derivatives, errors."""
+"""Fusions: the order of modalities, how parameters start, extremes by hand, errors."""
 
-import itertools
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from recjax import layers
 
@@ -107,178 +106,27 @@ def masks():
     return {m: jnp.asarray(PRESENT[m]) for m in NAMES}
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def softmax(x):
-    powers = np.exp(x)
-    return powers / powers.sum()
-
-
-def logit(params, row):
-    return np.tanh(row @ params["kernel"] + params["bias"]) @ params["query"]
-
-
-def by_hand(name, params, rows, content):
-    """The fusion of one node that has the given rows, and nothing else."""
-    if not rows:
-        return np.zeros(D)
-    if name in ("sum", "sum_normalised"):
-        mass = sum(params[m] for m in rows) if name == "sum_normalised" else 1
-        return sum(params[m] * rows[m] for m in rows) / mass
-    if name == "mean":
-        return sum(rows.values()) / len(rows)
-    if name == "concat":
-        whole = [rows.get(m, np.zeros(WIDTHS[m])) for m in NAMES]
-        kernel = np.concatenate([params["kernels"][m] for m in NAMES])
-        return np.concatenate(whole) @ kernel + params["bias"]
-    if name == "gated":
-        out = np.zeros(D)
-        for m, row in rows.items():
-            gate = row @ params[m]["gate"]["kernel"] + params[m]["gate"]["bias"]
-            out += sigmoid(gate) * (row @ params[m]["value"]["kernel"])
-        return out
-    if name == "bilinear":
-        product = np.ones(4)
-        for m, row in rows.items():
-            product = product * (row @ params["factors"][m])
-        return product @ params["kernel"]
-    if name == "attention":
-        share = softmax(np.array([logit(params, row) for row in rows.values()]))
-        return sum(a * row for a, row in zip(share, rows.values(), strict=True))
-    if name == "common":
-        attention = params["attention"]
-        share = softmax(np.array([logit(attention, row) for row in rows.values()]))
-        common = sum(a * row for a, row in zip(share, rows.values(), strict=True))
-        out = common.copy()
-        for m, row in rows.items():
-            gate = content @ params["gates"][m]["kernel"] + params["gates"][m]["bias"]
-            out += (row - common) * sigmoid(gate)
-        return out / (len(rows) + 1)
-    out = np.zeros(D)
-    for m, row in rows.items():
-        gate = softmax(row @ params["gates"][m]["kernel"] + params["gates"][m]["bias"])
-        experts = []
-        for group in (params.get("shared"), params.get("specific", {}).get(m)):
-            if group is None:
-                continue
-            for e in range(len(group["first"]["bias"])):
-                hidden = row @ group["first"]["kernel"][e] + group["first"]["bias"][e]
-                hidden = np.maximum(hidden, 0)
-                experts.append(
-                    hidden @ group["second"]["kernel"][e] + group["second"]["bias"][e]
-                )
-        assert len(experts) == len(gate)
-        out += sum(g * y for g, y in zip(gate, experts, strict=True))
-    return out
-
-
 @each_fusion
-def test_values(name):
-    with jax.enable_x64(True):
-        params, modalities, content, fuse = setting(name, jnp.float64)
-        fused = fuse(params, modalities, content, masks())
-        whole = fuse(params, modalities, content, None)
-    params = jax.tree.map(np.asarray, params)
-    for r in range(N):
-        rows = {m: np.asarray(modalities[m])[r] for m in NAMES}
-        had = {m: row for m, row in rows.items() if PRESENT[m][r]}
-        np.testing.assert_allclose(
-            fused[r], by_hand(name, params, had, np.asarray(content)[r]), rtol=1e-12
-        )
-        np.testing.assert_allclose(
-            whole[r], by_hand(name, params, rows, np.asarray(content)[r]), rtol=1e-12
-        )
-
-
-@each_fusion
-@pytest.mark.parametrize("held", [np.nan, np.inf, -1e30, 0.0])
-def test_masked_equals_removed(name, held):
-    """Bit for bit, for every set of modalities: value and all derivatives."""
+def test_the_order_of_a_dictionary_does_not_matter(name):
     params, modalities, content, fuse = setting(name)
-    seed = jnp.asarray(np.random.default_rng(2).normal(size=(N, D)), jnp.float32)
-
-    def run(modalities, present):
-        fused, pull = jax.vjp(
-            lambda p, m, x: fuse(p, m, x, present), params, modalities, content
-        )
-        return fused, *pull(seed)
-
-    for size in range(1, len(NAMES)):
-        for some in itertools.combinations(NAMES, size):
-            removed = run({m: modalities[m] for m in some}, None)
-            filled = {
-                m: modalities[m] if m in some else jnp.full_like(modalities[m], held)
-                for m in NAMES
-            }
-            gone = {m: jnp.zeros(N, bool) for m in NAMES if m not in some}
-            masked = run(filled, gone)
-            np.testing.assert_array_equal(masked[0], removed[0])
-            jax.tree.map(np.testing.assert_array_equal, masked[1], removed[1])
-            for m in NAMES:
-                expected = removed[2][m] if m in some else jnp.zeros_like(filled[m])
-                np.testing.assert_array_equal(masked[2][m], expected)
-            np.testing.assert_array_equal(masked[3], removed[3])
-
-
-@each_fusion
-@pytest.mark.parametrize("held", [np.nan, np.inf, -1e30])
-def test_what_a_masked_row_holds_does_not_matter(name, held):
-    """With all patterns of presence in one call."""
-    params, modalities, content, fuse = setting(name)
-    filled = {
-        m: jnp.where(jnp.asarray(PRESENT[m])[:, None], modalities[m], held)
-        for m in NAMES
-    }
-
-    def loss(params, modalities, content):
-        return jnp.sum(fuse(params, modalities, content, masks()) ** 2)
-
-    run = jax.value_and_grad(loss, argnums=(0, 1, 2))
-    value, grads = run(params, modalities, content)
-    other, other_grads = run(params, filled, content)
-    assert float(value) == float(other)
-    jax.tree.map(np.testing.assert_array_equal, grads, other_grads)
-    for m in NAMES:
-        assert not np.asarray(grads[1][m])[~PRESENT[m]].any()
-        assert np.isfinite(grads[1][m]).all()
-        assert np.asarray(grads[1][m])[PRESENT[m]].any()
-
-
-@each_fusion
-def test_no_modality_gives_zero_and_teaches_nothing(name):
-    params, modalities, content, fuse = setting(name)
-    modalities = {m: jnp.full_like(x, jnp.nan) for m, x in modalities.items()}
-    none = {m: jnp.zeros(N, bool) for m in NAMES}
-    fused, pull = jax.vjp(
-        lambda p, m, x: fuse(p, m, x, none), params, modalities, content
+    other = fuse(
+        {k: params[k] for k in reversed(params)},
+        {m: modalities[m] for m in reversed(NAMES)},
+        content,
+        {m: masks()[m] for m in reversed(NAMES)},
     )
-    np.testing.assert_array_equal(fused, np.zeros((N, D)))
-    for grad in jax.tree.leaves(pull(jnp.ones_like(fused))):
-        np.testing.assert_array_equal(grad, np.zeros_like(grad))
+    np.testing.assert_array_equal(other, fuse(params, modalities, content, masks()))
 
 
 @each_fusion
-def test_order_of_dictionary_and_of_nodes(name):
+def test_masked_equals_left_out_bit_for_bit(name):
     params, modalities, content, fuse = setting(name)
-    fused = fuse(params, modalities, content, masks())
-    for names in itertools.permutations(NAMES):
-        other = fuse(
-            {k: params[k] for k in reversed(params)},
-            {m: modalities[m] for m in names},
-            content,
-            {m: masks()[m] for m in reversed(names)},
-        )
-        np.testing.assert_array_equal(other, fused)
-    order = np.random.default_rng(1).permutation(N)
-    moved = fuse(
-        params,
-        {m: x[order] for m, x in modalities.items()},
-        content[order],
-        {m: x[order] for m, x in masks().items()},
+    some = {m: modalities[m] for m in ("audio", "text")}
+    masked = {**some, "image": jnp.full_like(modalities["image"], jnp.nan)}
+    gone = {"image": jnp.zeros(N, bool)}
+    np.testing.assert_array_equal(
+        fuse(params, masked, content, gone), fuse(params, some, content, None)
     )
-    np.testing.assert_allclose(moved, fused[order], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -312,95 +160,6 @@ def test_experts_start_like_single_layers():
     first = init_experts(200, 0, SAME)["shared"]["first"]["kernel"]
     bound = np.sqrt(6 / (D + 5))
     assert 0.99 * bound < np.abs(first).max() <= bound
-
-
-@each_fusion
-def test_compiled_once_and_equal(name):
-    params, modalities, content, fuse = setting(name)
-    traces = []
-
-    @jax.jit
-    def compiled(params, modalities, content, present):
-        traces.append(name)
-        return fuse(params, modalities, content, present)
-
-    present = masks()
-    fused = compiled(params, modalities, content, present)
-    np.testing.assert_allclose(
-        fused, fuse(params, modalities, content, present), rtol=1e-5, atol=1e-6
-    )
-    other = {m: ~present[m] for m in reversed(NAMES)}
-    fused = compiled(params, {m: modalities[m] for m in other}, content, other)
-    np.testing.assert_allclose(
-        fused, fuse(params, modalities, content, other), rtol=1e-5, atol=1e-6
-    )
-    assert len(traces) == 1
-
-
-@each_fusion
-def test_vmap_is_a_loop(name):
-    params, modalities, content, fuse = setting(name)
-    batch = jax.tree.map(lambda x: jnp.stack([x, -x, 2 * x]), (modalities, content))
-    present = {m: jnp.stack([x, ~x, x]) for m, x in masks().items()}
-    mapped = jax.vmap(fuse, (None, 0, 0, 0))(params, *batch, present)
-    for b in range(3):
-        one = jax.tree.map(lambda x, b=b: x[b], (*batch, present))
-        np.testing.assert_allclose(mapped[b], fuse(params, *one), rtol=1e-5, atol=1e-6)
-
-
-@each_fusion
-def test_derivatives(name):
-    with jax.enable_x64(True):
-        params, modalities, content, fuse = setting(name, jnp.float64)
-        check_grads(
-            lambda p, m, x: fuse(p, m, x, masks()),
-            (params, modalities, content),
-            order=1,
-            modes=["fwd", "rev"],
-        )
-
-
-@each_fusion
-def test_bfloat16(name):
-    """Eight bits of mantissa: within 5 % of the largest entry of the result."""
-    params, modalities, content, fuse = setting(name)
-    if name == "sum_normalised":
-        params = {m: jnp.abs(w) for m, w in params.items()}  # no cancelling
-    # Both start from the rounded inputs, so that the arithmetic alone differs.
-    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (params, modalities, content))
-    exact = fuse(*jax.tree.map(lambda x: x.astype(jnp.float32), half), masks())
-    fused = fuse(*half, masks())
-    assert fused.dtype == jnp.bfloat16
-    scale = float(jnp.abs(exact).max())
-    np.testing.assert_allclose(fused.astype(jnp.float32), exact, atol=0.05 * scale)
-
-
-@pytest.mark.parametrize("name", ["attention", "common", "gated", "experts"])
-@pytest.mark.parametrize("size", [1e4, -1e4])
-def test_extreme_logits(name, size):
-    """Gates and attention at saturation, also where the masked logit is the top."""
-    params, modalities, content, fuse = setting(name)
-    if name == "attention":
-        params["query"] = jnp.full_like(params["query"], size)
-    elif name == "common":
-        params["attention"]["query"] = jnp.full(4, size)
-        params["gates"] = jax.tree.map(lambda x: x * size, params["gates"])
-    elif name == "gated":
-        for m in NAMES:
-            params[m]["gate"] = jax.tree.map(lambda x: x * size, params[m]["gate"])
-    else:
-        params["gates"] = jax.tree.map(lambda x: x * size, params["gates"])
-
-    def loss(params, modalities):
-        fused = fuse(params, modalities, content, masks())
-        return jnp.sum(fused**2), fused
-
-    run = jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
-    (_, fused), grads = run(params, modalities)
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves((fused, grads)))
-    assert not np.asarray(fused[0]).any()
-    if name != "gated":  # all gates of a node may be shut
-        assert np.asarray(fused[1:]).any(axis=1).all()
 
 
 def test_attention_ignores_a_masked_logit_of_ten_thousand():
@@ -439,104 +198,32 @@ def test_integers_are_weighted_as_numbers():
     assert fused.tolist() == [[1.0]]
 
 
-def film_setting(dtype=jnp.float32):
-    rng = np.random.default_rng(3)
-    params = jax.tree.map(
-        lambda x: jnp.asarray(x + 0.3 * rng.normal(size=x.shape), dtype),
-        layers.init_film(key(), 2, D),
-    )
-    nodes, condition = rng.normal(size=(N, D)), rng.normal(size=(N, 2))
-    present = jnp.asarray(np.arange(N) % 3 != 0)
-    return params, jnp.asarray(nodes, dtype), jnp.asarray(condition, dtype), present
-
-
-def test_film_values_and_derivatives():
-    with jax.enable_x64(True):
-        params, nodes, condition, present = film_setting(jnp.float64)
-        out = layers.film(params, nodes, condition, present)
-        whole = layers.film(params, nodes, condition)
-        check_grads(
-            lambda *xs: layers.film(*xs, present),
-            (params, nodes, condition),
-            order=1,
-            modes=["fwd", "rev"],
-        )
-    gamma, beta = (
-        np.asarray(condition) @ np.asarray(params[part]["kernel"])
-        + np.asarray(params[part]["bias"])[None]
-        for part in ("gamma", "beta")
-    )
-    expected = gamma * np.asarray(nodes) + beta
-    np.testing.assert_allclose(whole, expected, rtol=1e-12)
-    expected = np.where(np.asarray(present)[:, None], expected, nodes)
-    np.testing.assert_allclose(out, expected, rtol=1e-12)
-
-
-@pytest.mark.parametrize("held", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("held", [np.nan, np.inf])
 def test_film_without_a_condition_is_the_node(held):
-    params, nodes, condition, present = film_setting()
+    rng = np.random.default_rng(3)
+    params = layers.init_film(key(), 2, D)
+    nodes, condition = (jnp.asarray(rng.normal(size=(N, w))) for w in (D, 2))
+    missing = np.arange(N) % 3 == 0
 
-    def loss(params, nodes, condition):
-        out = layers.film(params, nodes, condition, present)
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=(0, 1, 2), has_aux=True)
+    def run(params, nodes, condition):
+        out = layers.film(params, nodes, condition, jnp.asarray(~missing))
         return jnp.sum(out**2), out
 
-    run = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
-    grads, out = run(params, nodes, condition)
-    filled = jnp.where(present[:, None], condition, held)
-    other_grads, other = run(params, nodes, filled)
-    missing = ~np.asarray(present)
-    np.testing.assert_array_equal(np.asarray(out)[missing], np.asarray(nodes)[missing])
+    (_, out), grads = run(params, nodes, condition)
+    (_, other), other_grads = run(
+        params, nodes, jnp.where(missing[:, None], held, condition)
+    )
+    np.testing.assert_array_equal(out[missing], nodes[missing])
     np.testing.assert_array_equal(out, other)
     jax.tree.map(np.testing.assert_array_equal, grads, other_grads)
     assert not np.asarray(grads[2])[missing].any()
-    np.testing.assert_array_equal(
-        np.asarray(grads[1])[missing], 2 * np.asarray(nodes)[missing]
-    )
-    # The rows alone that have a condition teach the parameters.
-    kept = np.flatnonzero(present)
-    removed = jax.grad(
-        lambda p: jnp.sum(layers.film(p, nodes[kept], condition[kept]) ** 2)
-    )(params)
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
-        grads[0],
-        removed,
-    )
-
-
-def test_film_compiles_maps_and_keeps_its_type():
-    params, nodes, condition, present = film_setting()
-    traces = []
-
-    @jax.jit
-    def compiled(*args):
-        traces.append(1)
-        return layers.film(*args)
-
-    out = layers.film(params, nodes, condition, present)
-    for mask in (present, ~present):
-        np.testing.assert_allclose(
-            compiled(params, nodes, condition, mask),
-            layers.film(params, nodes, condition, mask),
-            rtol=1e-5,
-            atol=1e-6,
-        )
-    assert len(traces) == 1
-    order = np.random.default_rng(1).permutation(N)
-    moved = layers.film(params, nodes[order], condition[order], present[order])
-    np.testing.assert_allclose(moved, out[order], rtol=1e-5, atol=1e-6)
-    pairs = [jnp.stack([x, x[::-1]]) for x in (nodes, condition, present)]
-    mapped = jax.vmap(layers.film, (None, 0, 0, 0))(params, *pairs)
-    for b in range(2):
-        one = layers.film(params, *(x[b] for x in pairs))
-        np.testing.assert_allclose(mapped[b], one, rtol=1e-5, atol=1e-6)
-    half = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (params, nodes, condition))
-    rounded = layers.film(*half, present)
-    assert rounded.dtype == jnp.bfloat16
-    exact = layers.film(*jax.tree.map(lambda x: x.astype(jnp.float32), half), present)
-    np.testing.assert_allclose(
-        rounded.astype(jnp.float32), exact, atol=0.05 * float(jnp.abs(exact).max())
-    )
+    np.testing.assert_array_equal(grads[1][missing], 2 * nodes[missing])
+    # Without a mask, every node has its condition.
+    whole = layers.film(params, nodes, condition)
+    np.testing.assert_allclose(whole[~missing], out[~missing], rtol=1e-6)
+    assert not np.array_equal(whole[missing], nodes[missing])
 
 
 @each_fusion

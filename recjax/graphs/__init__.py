@@ -1,0 +1,27 @@
+"""Graphs: what makes one, on the host, and what changes one, on device.
+
+Every constructor gives a `jraph.GraphsTuple` of NumPy arrays: edges sorted by receiver
+and then by sender, ``edges["weight"]`` with their weights, and ``globals["layout"]``
+with the `recjax.sparse.Layout` that makes neighbour sums fast.
+"""
+
+from recjax.graphs._add import add_graphs
+from recjax.graphs._assemble import Normalisation
+from recjax.graphs._bipartite import make_graph
+from recjax.graphs._co_occurrence import co_occurrence_graph
+from recjax.graphs._dropout import drop_edges, drop_nodes, prune_edges
+from recjax.graphs._neighbours import cosine_neighbours, neighbour_graph
+from recjax.graphs._normalise import normalise_edges
+
+__all__ = [
+    "Normalisation",
+    "add_graphs",
+    "co_occurrence_graph",
+    "cosine_neighbours",
+    "drop_edges",
+    "drop_nodes",
+    "make_graph",
+    "neighbour_graph",
+    "normalise_edges",
+    "prune_edges",
+]

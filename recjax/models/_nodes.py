@@ -1,0 +1,85 @@
+"""One learned vector a node, and the loss of models that have them.
+
+All nodes share one table, users first, then items, then attributes: propagation takes
+it as it is, and the optimizer passes over it once.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from recjax.losses import batch_l2_loss
+from recjax.objectives import Objective
+from recjax.types import Batch, BatchVectors, Context, Embeddings, Params, Spec
+
+
+def init_nodes(key: jax.Array, spec: Spec, dim: int, *, scale: float = 0.1) -> Params:
+    """A normal table ``{"nodes": [U + I + A, D]}``.
+
+    Args:
+      key: a PRNG key.
+      spec: sizes.
+      dim: D.
+      scale: standard deviation.
+
+    Returns:
+      The table.
+
+    Examples:
+      >>> import jax
+      >>> from recjax.types import Spec
+      >>> init_nodes(jax.random.key(0), Spec(2, 3), 4)["nodes"].shape
+      (5, 4)
+    """
+    size = spec.num_users + spec.num_items + spec.num_attributes
+    return {"nodes": scale * jax.random.normal(key, (size, dim))}
+
+
+def split_nodes(nodes: jax.Array, context: Context) -> Embeddings:
+    """The users' and the items' rows of an array ``[N, D]`` over all nodes."""
+    num_users, num_items = _sizes(context)
+    return Embeddings(nodes[:num_users], nodes[num_users : num_users + num_items])
+
+
+def batch_nodes(context: Context, batch: Batch) -> jax.Array:
+    """Nodes ``[B (2 + M)]`` of a batch: its users, its positives, its negatives."""
+    num_users, _ = _sizes(context)
+    items = jnp.concatenate([batch.items, batch.negatives.ravel()])
+    return jnp.concatenate([batch.users, num_users + items])
+
+
+def split_batch(rows: jax.Array, batch: Batch) -> BatchVectors:
+    """Rows ``[B (2 + M), D]`` of `batch_nodes`, apart."""
+    size = len(batch.users)
+    negatives = rows[2 * size :].reshape(*batch.negatives.shape, rows.shape[1])
+    return BatchVectors(rows[:size], rows[size : 2 * size], negatives)
+
+
+def objective_with_l2(
+    objective: Objective,
+    vectors: BatchVectors,
+    learned: BatchVectors,
+    context: Context,
+    batch: Batch,
+    *,
+    l2: float,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss of models that learn vectors: an objective, and L2 on the batch's rows.
+
+    Args:
+      objective: what the vectors are trained for.
+      vectors: those that are compared.
+      learned: those of the table, before any propagation.
+      context: the training data.
+      batch: B rows.
+      l2: weight of `recjax.losses.batch_l2_loss`.
+
+    Returns:
+      The loss, and the objective alone to be logged.
+    """
+    loss = objective(vectors, context, batch)
+    penalty = batch_l2_loss(*learned, where=batch.weight)
+    return loss + l2 * penalty, {"objective": loss}
+
+
+def _sizes(context: Context) -> tuple[int, int]:
+    return context.seen.pointer.shape[0] - 1, context.item_counts.shape[0]

@@ -1,0 +1,311 @@
+"""Graph convolutions against loops over nodes, in float64."""
+
+import jax
+import jax.numpy as jnp
+import jraph
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from recjax import layers
+from recjax.sparse import make_layout
+
+# Node 2 has no edge; into 4 there are edges of weight 0 only.
+N, E, WIDE, NARROW = 7, 20, 4, 3
+INIT = {
+    "gcn_up": lambda k: layers.init_gcn(k, NARROW, WIDE),
+    "gcn_down": lambda k: layers.init_gcn(k, WIDE, NARROW),
+    "mean_up": lambda k: layers.init_graph_sage(k, NARROW, WIDE),
+    "mean_down": lambda k: layers.init_graph_sage(k, WIDE, NARROW),
+    "max": lambda k: layers.init_graph_sage(k, WIDE, NARROW, width_pool=5),
+    "gin": lambda k: layers.init_gin(k, WIDE, NARROW, hidden=5),
+    "ngcf": lambda k: layers.init_ngcf(k, WIDE, NARROW),
+}
+RUN = {
+    "gcn": lambda p, g, x: layers.gcn(p, g, x, activation=jnp.tanh),
+    "mean": lambda p, g, x: layers.graph_sage(p, g, x, activation=jnp.tanh),
+    "max": lambda p, g, x: layers.graph_sage(
+        p, g, x, aggregate="max", activation=jnp.tanh
+    ),
+    "gin": lambda p, g, x: layers.gin(p, g, x, activation=jnp.tanh),
+    "ngcf": lambda p, g, x: layers.ngcf(p, g, x, negative_slope=0.3),
+}
+each = pytest.mark.parametrize("name", INIT)
+
+
+def run(name, params, graph, nodes):
+    return RUN[name.split("_")[0]](params, graph, nodes)
+
+
+def width_of(name):
+    return NARROW if name.endswith("up") else WIDE
+
+
+def shape_of(name):
+    return N, WIDE if name.endswith("up") else NARROW
+
+
+def edges(rng):
+    """Unsorted edges with repeats, some of weight 0."""
+    receivers = rng.choice([0, 1, 3, 4, 5, 6], E)
+    receivers[:3] = 4
+    senders = rng.choice([0, 1, 3, 4, 5, 6], E)
+    weight = rng.normal(size=E) * (rng.random(E) < 0.7) * (receivers != 4)
+    return weight.astype(np.float32), senders, receivers
+
+
+def make(weight, senders, receivers, num=N, *, layout=None):
+    """With a layout of its own, or one that promises symmetric weights."""
+    extra = {}
+    if layout == "symmetric":
+        weight = np.concatenate([weight, weight])
+        senders, receivers = (
+            np.concatenate(pair)
+            for pair in ((senders, receivers), (receivers, senders))
+        )
+    if layout:
+        order = np.lexsort((senders, receivers))
+        weight, senders, receivers = (x[order] for x in (weight, senders, receivers))
+        extra["layout"] = make_layout(
+            senders,
+            receivers,
+            num_senders=num,
+            num_receivers=num,
+            symmetric=layout == "symmetric",
+        )
+    return jraph.GraphsTuple(
+        nodes=None,
+        edges={"weight": jnp.asarray(weight)},
+        globals=extra,
+        senders=jnp.asarray(senders, jnp.int32),
+        receivers=jnp.asarray(receivers, jnp.int32),
+        n_node=jnp.array([num]),
+        n_edge=jnp.array([len(senders)]),
+    )
+
+
+def setting(rng, name, dtype=jnp.float32):
+    """Parameters, of which none is 0, and nodes."""
+    params = INIT[name](jax.random.key(1))
+    params = jax.tree.map(
+        lambda x: jnp.asarray(x + rng.normal(size=x.shape) / 4, dtype), params
+    )
+    return params, jnp.asarray(rng.normal(size=(N, width_of(name))), dtype)
+
+
+def by_hand(name, params, graph, nodes):
+    params, nodes = jax.tree.map(lambda x: np.asarray(x, np.float64), (params, nodes))
+    weight, senders, receivers = (
+        np.asarray(x) for x in (graph.edges["weight"], graph.senders, graph.receivers)
+    )
+
+    def layer(x, p):
+        return x @ p["kernel"] + p.get("bias", 0)
+
+    out = []
+    for i in range(len(nodes)):
+        mine = np.flatnonzero(receivers == i)
+        counted = mine[weight[mine] != 0]
+        total = sum((weight[e] * nodes[senders[e]] for e in mine), 0 * nodes[i])
+        kind = name.split("_")[0]
+        if kind == "gcn":
+            row = np.tanh(layer(total, params))
+        elif kind in ("mean", "max"):
+            rows = nodes[senders[counted]]
+            if kind == "max":
+                rows = np.maximum(layer(rows, params["pool"]), 0)
+            got = np.zeros(rows.shape[1])
+            if len(rows):
+                got = rows.mean(0) if kind == "mean" else rows.max(0)
+            own = layer(nodes[i], params["self"])
+            row = np.tanh(own + layer(got, params["neighbour"]))
+        elif kind == "gin":
+            hidden = layer((1 + params["epsilon"]) * nodes[i] + total, params["first"])
+            row = layer(np.tanh(hidden), params["second"])
+        else:
+            row = layer(nodes[i], params["sum"])
+            for e in mine:
+                sent = nodes[senders[e]] @ params["sum"]["kernel"]
+                sent += layer(nodes[senders[e]] * nodes[i], params["product"])
+                row = row + weight[e] * sent
+            row = np.where(row > 0, row, 0.3 * row)
+        out.append(row)
+    return np.stack(out)
+
+
+@each
+@pytest.mark.parametrize("layout", [None, "own", "symmetric"])
+def test_values(rng, name, layout):
+    params, nodes = setting(rng, name)
+    graph = make(*edges(rng), layout=layout)
+    out = jax.jit(lambda *args: run(name, *args))(params, graph, nodes)
+    expected = by_hand(name, params, graph, nodes)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@each
+@pytest.mark.parametrize("layout", [None, "own", "symmetric"])
+def test_numeric_derivatives_in_float64(rng, name, layout):
+    with jax.enable_x64(True):
+        graph = make(*edges(rng), layout=layout)
+        args = setting(rng, name, jnp.float64)
+        function = jax.jit(lambda params, nodes: run(name, params, graph, nodes))
+        assert function(*args).dtype == jnp.float64
+        check_grads(function, args, order=1, modes=["rev"])
+
+
+@each
+def test_order_of_edges(rng, name):
+    params, nodes = setting(rng, name)
+    parts, order = edges(rng), rng.permutation(E)
+    function = jax.jit(lambda graph: run(name, params, graph, nodes))
+    moved = function(make(*(x[order] for x in parts)))
+    np.testing.assert_allclose(moved, function(make(*parts)), rtol=1e-4, atol=1e-5)
+
+
+@each
+def test_padded_equals_unpadded(rng, name):
+    """Values and derivatives; padding edges of weight 0 and a node that they join."""
+    params, nodes = setting(rng, name)
+    weight, senders, receivers = edges(rng)
+    padded = make(
+        np.pad(weight, (0, 4)),
+        np.pad(senders, (0, 4), constant_values=N),
+        np.concatenate([receivers, [0, 2, 4, N]]),
+        N + 1,
+    )
+    seed = jnp.asarray(rng.normal(size=shape_of(name)), jnp.float32)
+
+    @jax.jit
+    def both(graph, nodes, seed):
+        out, pull = jax.vjp(lambda *x: run(name, x[0], graph, x[1]), params, nodes)
+        return out, *pull(seed)
+
+    out, grad, grad_nodes = both(make(weight, senders, receivers), nodes, seed)
+    filled = jnp.pad(nodes, ((0, 1), (0, 0)), constant_values=7)
+    more, more_grad, more_nodes = both(padded, filled, jnp.pad(seed, ((0, 1), (0, 0))))
+    np.testing.assert_allclose(more[:N], out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(more_nodes[:N], grad_nodes, rtol=1e-4, atol=1e-5)
+    assert not np.asarray(more_nodes)[N].any()
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5),
+        more_grad,
+        grad,
+    )
+
+
+def test_maximum_does_not_see_what_padding_holds(rng):
+    params, nodes = setting(rng, "max")
+    graph = make(*edges(rng))
+    graph = graph._replace(senders=graph.senders.at[0].set(2))
+    assert graph.edges["weight"][0] == 0
+
+    @jax.jit
+    def both(nodes):
+        out, pull = jax.vjp(lambda x: run("max", params, graph, x), nodes)
+        return out, *pull(jnp.ones((N, NARROW)).at[2].set(0))
+
+    # Node 2 sends along an edge of weight 0 alone.
+    for out, held in zip(both(nodes), both(nodes.at[2].set(jnp.nan)), strict=True):
+        kept = np.arange(N) != 2
+        np.testing.assert_array_equal(held[kept], out[kept])
+
+
+@each
+def test_no_edges_and_no_nodes(rng, name):
+    params, nodes = setting(rng, name)
+    none = np.zeros(0, np.float32), np.zeros(0, int), np.zeros(0, int)
+    out = run(name, params, make(*none), nodes)
+    expected = by_hand(name, params, make(*none), nodes)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+    empty = run(name, params, make(*none, 0), nodes[:0])
+    assert empty.shape == (0, shape_of(name)[1])
+
+
+@each
+def test_weights_of_1_where_there_are_none(rng, name):
+    params, nodes = setting(rng, name)
+    _, *ends = edges(rng)
+    graph = make(np.ones(E, np.float32), *ends)
+    expected = run(name, params, graph, nodes)
+    for without in (None, {}):
+        out = run(name, params, graph._replace(edges=without), nodes)
+        np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["mean_up", "max"])
+def test_graph_sage_does_not_read_the_size_of_a_weight(rng, name):
+    params, nodes = setting(rng, name)
+    weight, *ends = edges(rng)
+    function = jax.jit(lambda graph: run(name, params, graph, nodes))
+    sign = np.sign(weight)
+    np.testing.assert_array_equal(
+        function(make(weight, *ends)), function(make(-5 * sign, *ends))
+    )
+
+
+def test_mean_equals_message_passing_over_row_normalised_weights(rng):
+    params, nodes = setting(rng, "mean_down")
+    weight, senders, receivers = edges(rng)
+    counts = (weight != 0).astype(np.float32)
+    number = np.maximum(np.bincount(receivers, counts, N), 1)
+    rows = (counts / number[receivers]).astype(np.float32)
+    expected = layers.message_passing(params, make(rows, senders, receivers), nodes)
+    out = layers.graph_sage(params, make(weight, senders, receivers), nodes)
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gin_tells_neighbourhoods_apart_that_means_do_not():
+    params = layers.init_gin(jax.random.key(0), 1, 2, hidden=8)
+    # Node 0 has one neighbour, node 1 has two of the same kind.
+    ends = np.array([2, 2, 3]), np.array([0, 1, 1])
+    out = layers.gin(params, make(np.ones(3), *ends, 4), jnp.ones((4, 1)))
+    assert np.abs(out[0] - out[1]).max() > 0.01
+
+
+@pytest.mark.parametrize("name", ["gcn_up", "gcn_down", "mean_up", "mean_down"])
+def test_sums_run_on_the_narrower_side(rng, name):
+    params, nodes = setting(rng, name)
+    graph = make(*edges(rng))
+    jaxpr = str(jax.make_jaxpr(lambda x: run(name, params, graph, x))(nodes))
+    assert f"f32[{E},{NARROW}]" in jaxpr
+    assert f"f32[{E},{WIDE}]" not in jaxpr
+
+
+def test_mean_of_bfloat16_is_taken_in_float32():
+    # 257 is 256 in bfloat16, as the number of neighbours and as their sum.
+    num = 257
+    graph = make(np.ones(num), np.arange(1, num + 1), np.zeros(num, int), num + 1)
+    params = {
+        "self": {"kernel": jnp.zeros((1, 1)), "bias": jnp.zeros(1)},
+        "neighbour": {"kernel": jnp.ones((1, 1))},
+    }
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
+    out = layers.graph_sage(params, graph, jnp.full((num + 1, 1), 3, jnp.bfloat16))
+    assert out.dtype == jnp.bfloat16
+    assert out[0, 0] == 3
+
+
+@each
+def test_refuses(rng, name):
+    params, nodes = setting(rng, name)
+    graph = make(*edges(rng))
+    with pytest.raises(ValueError, match=rf"nodes \({N}, 2\) does not fit the kernel"):
+        run(name, params, graph, nodes[:, :2])
+    with pytest.raises(ValueError, match="the graph has no edges"):
+        run(name, params, graph._replace(senders=None), nodes)
+
+
+def test_graph_sage_refuses(rng):
+    params, nodes = setting(rng, "mean_down")
+    graph = make(*edges(rng))
+    with pytest.raises(ValueError, match="aggregate 'sum': use 'mean' or 'max'"):
+        layers.graph_sage(params, graph, nodes, aggregate="sum")
+    with pytest.raises(ValueError, match=r"aggregate 'max' .* \['neighbour', 'self'\]"):
+        layers.graph_sage(params, graph, nodes, aggregate="max")
+    with pytest.raises(ValueError, match=r"aggregate 'mean' .* 'pool'"):
+        layers.graph_sage(setting(rng, "max")[0], graph, nodes)
+    with pytest.raises(ValueError, match=r"weight \(20, 2\) must .* senders \(20,\)"):
+        layers.graph_sage(
+            params, graph._replace(edges={"weight": jnp.ones((E, 2))}), nodes
+        )
