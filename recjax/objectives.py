@@ -12,6 +12,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
+from recjax.layers import unit_length
 from recjax.losses import (
     bce_loss,
     bpr_loss,
@@ -142,22 +143,3 @@ def pair_scores(vectors: BatchVectors) -> tuple[jax.Array, jax.Array]:
     """
     positive = jnp.sum(vectors.users * vectors.items, axis=-1)
     return positive, jnp.einsum("bd,bmd->bm", vectors.users, vectors.negatives)
-
-
-def unit_length(x: jax.Array) -> jax.Array:
-    """Vectors of length 1 along the last axis; a zero vector stays zero.
-
-    Args:
-      x: ``[..., D]``.
-
-    Returns:
-      ``[..., D]``.
-
-    Examples:
-      >>> import jax.numpy as jnp
-      >>> unit_length(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(2).tolist()
-      [[0.6, 0.8], [0.0, 0.0]]
-    """
-    # rsqrt of a floored sum: the derivative at 0 is finite, unlike that of a norm.
-    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, 1e-24))

@@ -6,7 +6,7 @@ import jraph
 import numpy as np
 
 from recjax.graphs._assemble import assemble, merge_edges
-from recjax.graphs._fields import edges_of, layout_of
+from recjax.graphs._fields import edges_of
 
 
 def add_graphs(
@@ -53,7 +53,7 @@ def add_graphs(
             f"graphs of {sorted(sizes)} nodes have no sum: make all over the same nodes"
         )
     num_nodes = sizes.pop()
-    shares, senders, receivers = zip(*map(edges_of, graphs), strict=True)
+    senders, receivers, shares, layouts = zip(*map(edges_of, graphs), strict=True)
     shares = [
         weight * np.asarray(share, np.float64)
         for share, weight in zip(shares, weights, strict=True)
@@ -65,7 +65,6 @@ def add_graphs(
         num_nodes=num_nodes,
         merge=np.add,
     )
-    layouts = [layout_of(graph) for graph in graphs]
     symmetric = all(
         layout is not None and layout.reverse is not None for layout in layouts
     )

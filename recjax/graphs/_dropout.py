@@ -56,7 +56,7 @@ def drop_edges(
       et al., DropEdge, ICLR 2020.
     """
     _check_rate(rate)
-    weight = edges_of(graph)[0]
+    weight = edges_of(graph).weight
     draw = jax.random.uniform(key, weight.shape)
     kept = weight / (1 - rate) if rescale else weight
     keep = draw[_first_direction(reverse_of(graph))] >= rate
@@ -92,7 +92,7 @@ def drop_nodes(
       Wu et al., Self-supervised graph learning (SGL), SIGIR 2021, node dropout.
     """
     _check_rate(rate)
-    weight, senders, receivers = edges_of(graph)
+    senders, receivers, weight, _ = edges_of(graph)
     keep = jax.random.uniform(key, (num_nodes_of(graph),)) >= rate
     if not weight.shape[0]:
         return with_weight(graph, weight)
@@ -142,7 +142,7 @@ def prune_edges(
       replacement by the largest perturbed logarithms).
     """
     _check_rate(rate)
-    weight, senders, receivers = edges_of(graph)
+    senders, receivers, weight, _ = edges_of(graph)
     num_nodes, num_edges = num_nodes_of(graph), weight.shape[0]
     if not num_edges:
         return normalise_edges(graph, normalisation=normalisation)

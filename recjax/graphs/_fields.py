@@ -6,27 +6,29 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from recjax.sparse import Layout
+from recjax.sparse import GraphEdges, read_edges
 
 
-def edges_of(graph: jraph.GraphsTuple) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Weight (1 where there is none), senders and receivers, ``[E]`` each."""
-    if graph.senders is None or graph.receivers is None:
-        raise ValueError("the graph has no edges: senders or receivers are None")
+def edges_of(graph: jraph.GraphsTuple) -> GraphEdges:
+    """The edges, with one weight each."""
+    edges = read_edges(graph)
+    if not (graph.edges is None or isinstance(graph.edges, dict)):
+        raise ValueError(
+            f"the graph's edges are {type(graph.edges).__name__}: put them into a dict "
+            'beside the "weight"'
+        )
+    if edges.weight.shape != edges.senders.shape:
+        raise ValueError(
+            f"weight {edges.weight.shape} must have one entry for each edge, "
+            f"{edges.senders.shape}"
+        )
+    return edges
+
+
+def with_weight(graph: jraph.GraphsTuple, weight: jax.Array) -> jraph.GraphsTuple:
+    """The same graph with other weights."""
     edges: Any = graph.edges
-    if not (edges is None or isinstance(edges, dict)):
-        raise ValueError(
-            f"edges of type {type(edges).__name__}: put them into a dict beside "
-            'the "weight"'
-        )
-    senders, receivers = jnp.asarray(graph.senders), jnp.asarray(graph.receivers)
-    weight = (edges or {}).get("weight")
-    weight = jnp.ones(senders.shape) if weight is None else floating(weight)
-    if weight.shape != senders.shape:
-        raise ValueError(
-            f"weight {weight.shape} must have one entry for each edge, {senders.shape}"
-        )
-    return weight, senders, receivers
+    return graph._replace(edges={**(edges or {}), "weight": weight})
 
 
 def floating(weight: jax.Array) -> jax.Array:
@@ -37,21 +39,9 @@ def floating(weight: jax.Array) -> jax.Array:
     return weight.astype(jnp.float32)
 
 
-def with_weight(graph: jraph.GraphsTuple, weight: jax.Array) -> jraph.GraphsTuple:
-    """The same graph with other weights."""
-    edges: Any = graph.edges
-    return graph._replace(edges={**(edges or {}), "weight": weight})
-
-
-def layout_of(graph: jraph.GraphsTuple) -> Layout | None:
-    """The layout, where the graph has one."""
-    extra: Any = graph.globals
-    return extra.get("layout") if isinstance(extra, dict) else None
-
-
 def num_nodes_of(graph: jraph.GraphsTuple) -> int:
     """N, which must be known before the graph's numbers are."""
-    layout, features = layout_of(graph), jax.tree.leaves(graph.nodes)
+    layout, features = read_edges(graph).layout, jax.tree.leaves(graph.nodes)
     if layout is not None:
         return layout.row_pointer.shape[0] - 1
     if features:
@@ -64,9 +54,8 @@ def num_nodes_of(graph: jraph.GraphsTuple) -> int:
 
 def reverse_of(graph: jraph.GraphsTuple) -> jax.Array:
     """The reverse of each edge ``[E]`` where every edge has one, else each edge."""
-    _, senders, receivers = edges_of(graph)
+    senders, receivers, _, layout = edges_of(graph)
     itself = jnp.arange(senders.shape[0], dtype=jnp.int32)
-    layout = layout_of(graph)
     if layout is None or not senders.shape[0]:
         return itself
     if layout.reverse is not None:

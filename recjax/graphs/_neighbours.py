@@ -9,6 +9,7 @@ import numpy as np
 from jax import lax
 
 from recjax.graphs._assemble import Normalisation, assemble, check_ids, merge_edges
+from recjax.layers import unit_length
 
 # Blocks are whole multiples of this: the matrix product of a CPU rounds otherwise at
 # odd widths, and equal rows would no longer have equal similarities.
@@ -75,7 +76,11 @@ def cosine_neighbours(
         raise ValueError(f"k = {k} must be from 1 to {most}, the rows to choose from")
     if chunk_size < 1:
         raise ValueError(f"chunk_size = {chunk_size} must be positive")
-    unit, known = _unit_rows(lax.stop_gradient(features), present)
+    wide = jnp.promote_types(features.dtype, jnp.float32)
+    features = lax.stop_gradient(features).astype(wide)
+    if present is not None:
+        features = jnp.where(present.astype(bool)[:, None], features, 0.0)
+    unit, known = unit_length(features), jnp.any(features != 0, axis=1)
     chunk = -(-min(chunk_size, num) // _LANES) * _LANES
     num_chunks = -(-num // chunk)
     pad = num_chunks * chunk - num
@@ -110,20 +115,6 @@ def cosine_neighbours(
     )
     found = similarity != -jnp.inf
     return jnp.where(found, neighbours, -1), jnp.where(found, similarity, 0.0)
-
-
-def _unit_rows(
-    features: jax.Array, present: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """Rows of length 1 (0 where there is nothing), and whether there is something."""
-    wide = features.astype(jnp.promote_types(features.dtype, jnp.float32))
-    if present is not None:
-        wide = jnp.where(present.astype(bool)[:, None], wide, 0.0)
-    # The largest entry first: the square of a large or a small one is not a number.
-    largest = jnp.max(jnp.abs(wide), axis=1, keepdims=True, initial=0.0)
-    wide = wide / jnp.where(largest == 0, 1.0, largest)
-    norm = jnp.sqrt(jnp.sum(wide**2, axis=1, keepdims=True))
-    return wide / jnp.where(largest == 0, 1.0, norm), largest[:, 0] != 0
 
 
 def neighbour_graph(

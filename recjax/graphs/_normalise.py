@@ -10,7 +10,6 @@ from recjax.graphs._assemble import Normalisation, exponents
 from recjax.graphs._fields import (
     edges_of,
     floating,
-    layout_of,
     num_nodes_of,
     with_weight,
 )
@@ -57,9 +56,8 @@ def normalise_edges(
       view is normalised after edges are dropped).
     """
     to, of = exponents(normalisation)
-    now, senders, receivers = edges_of(graph)
+    senders, receivers, now, layout = edges_of(graph)
     extra: Any = graph.globals
-    layout = layout_of(graph)
     if weight is None:
         weight = (now != 0).astype(now.dtype)
     elif jnp.shape(weight) != senders.shape:

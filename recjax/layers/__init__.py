@@ -57,6 +57,7 @@ from recjax.layers._segment import (
     segment_softmax,
 )
 from recjax.layers._smoothing import personalised_pagerank, propagate_normalised
+from recjax.layers._unit_length import unit_length
 
 __all__ = [
     "film",
@@ -111,4 +112,5 @@ __all__ = [
     "segment_min",
     "segment_softmax",
     "sequence_attention",
+    "unit_length",
 ]

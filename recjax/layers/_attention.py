@@ -9,13 +9,18 @@ The weights in ``graph.edges`` are not read; for attention that starts from them
 ``bias=jnp.log(graph.edges["weight"])``.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import jraph
 
-from recjax.sparse import Layout, edge_dot, general_layout, neighbour_sum
+from recjax.layers._edges import rows_of
+from recjax.sparse import (
+    Layout,
+    edge_dot,
+    general_layout,
+    neighbour_sum,
+    read_edges,
+)
 
 
 def graph_attention(
@@ -64,7 +69,7 @@ def graph_attention(
       Masked label prediction, IJCAI 2021, equations 3 and 4 (over neighbours).
     """
     queries, keys, values = (jnp.asarray(x) for x in (queries, keys, values))
-    senders, receivers = edges_of(graph)
+    senders, receivers, _, layout = read_edges(graph)
     where = check_where(where, receivers)
     if queries.ndim not in (2, 3) or queries.shape != keys.shape:
         raise ValueError(
@@ -85,7 +90,7 @@ def graph_attention(
         scale = queries.shape[-1] ** -0.5
     queries = keep_live(queries, where, receivers)
     keys = keep_live(keys, where, senders)
-    layout = edge_layout(graph)
+    layout = general_layout(layout, senders)
     scores = scale * edge_dot(keys, queries, senders, receivers, layout=layout)
     if bias is not None:
         bias = jnp.asarray(bias)
@@ -118,7 +123,7 @@ def attend(
         indices_are_sorted=is_sorted,
     )
     # Masked before the exponential as well as after: its derivative could be infinite.
-    shifted = jnp.where(counts, scores - rows(top, receivers), 0)
+    shifted = jnp.where(counts, scores - rows_of(top, receivers), 0)
     power = jnp.where(counts, jnp.exp(shifted), 0)
     total = jax.ops.segment_sum(power, receivers, num, indices_are_sorted=is_sorted)
     # Divided at the nodes, of which there are fewer than edges.
@@ -134,21 +139,6 @@ def attend(
     return out.astype(values.dtype)
 
 
-def edges_of(graph: jraph.GraphsTuple) -> tuple[jax.Array, jax.Array]:
-    """Senders and receivers ``[E]``."""
-    senders, receivers = graph.senders, graph.receivers
-    if senders is None or receivers is None:
-        raise ValueError("the graph has no edges: senders or receivers are None")
-    return jnp.asarray(senders), jnp.asarray(receivers)
-
-
-def edge_layout(graph: jraph.GraphsTuple) -> Layout | None:
-    """The layout of the graph's edges, for weights that are not those of the graph."""
-    extra: Any = graph.globals
-    layout = extra.get("layout") if isinstance(extra, dict) else None
-    return None if layout is None else general_layout(layout, edges_of(graph)[0])
-
-
 def check_where(where: jax.Array | None, receivers: jax.Array) -> jax.Array | None:
     """The mask ``[E]`` as bool."""
     if where is None:
@@ -159,12 +149,6 @@ def check_where(where: jax.Array | None, receivers: jax.Array) -> jax.Array | No
             f"where {where.shape} must have the shape of receivers {receivers.shape}"
         )
     return where.astype(bool)
-
-
-def rows(nodes: jax.Array, index: jax.Array) -> jax.Array:
-    """Rows ``[E, ...]`` of nodes ``[N, ...]``."""
-    # Without a node there is no edge, but indexing refuses before it finds out.
-    return nodes[index] if len(nodes) else nodes
 
 
 def keep_live(nodes: jax.Array, where: jax.Array | None, *ends: jax.Array) -> jax.Array:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from recjax.layers._edges import Edges, read_edges, read_relations, rows_of
+from recjax.layers._edges import Edges, read_relations, rows_of, weighted_edges
 from recjax.layers._modalities import dense, init_dense, project
 from recjax.sparse import Layout, neighbour_sum
 from recjax.types import Params
@@ -116,7 +116,7 @@ def relation_message_passing(
     if isinstance(graph.edges, dict) and "relation" in graph.edges:
         edges, relation = read_relations(graph, nodes.dtype, len(relations))
     else:
-        edges = read_edges(graph, nodes.dtype)
+        edges = weighted_edges(graph, nodes.dtype)
         relation = jnp.arange(len(edges.senders))
         if len(relations) != len(relation):
             raise ValueError(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from recjax.layers._edges import Edges, read_edges, rows_of
+from recjax.layers._edges import Edges, rows_of, weighted_edges
 from recjax.layers._modalities import dense, init_dense, project
 from recjax.layers._segment import segment_max
 from recjax.sparse import graph_sum, neighbour_sum
@@ -173,7 +173,7 @@ def graph_sage(
         )
     nodes = jnp.asarray(nodes)
     own = dense("nodes", nodes, params["self"])
-    edges = read_edges(graph, nodes.dtype)
+    edges = weighted_edges(graph, nodes.dtype)
     kernel = params["neighbour"]["kernel"]
     if aggregate == "mean":
         received = _narrower(lambda x: _mean(edges, x), nodes, kernel)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from recjax.sparse import Layout, general_layout
+from recjax.sparse import Layout, general_layout, read_edges
 
 
 class Edges(NamedTuple):
@@ -28,7 +28,7 @@ class Edges(NamedTuple):
     layout: Layout | None
 
 
-def read_edges(graph: jraph.GraphsTuple, dtype: Any) -> Edges:
+def weighted_edges(graph: jraph.GraphsTuple, dtype: Any) -> Edges:
     """The edges of a graph, with weights of 1 of this type where it has none.
 
     Args:
@@ -41,23 +41,15 @@ def read_edges(graph: jraph.GraphsTuple, dtype: Any) -> Edges:
     Raises:
       ValueError: the graph has no senders or receivers, or not one weight an edge.
     """
-    if graph.senders is None or graph.receivers is None:
-        raise ValueError("the graph has no edges: senders or receivers are None")
-    senders = jnp.asarray(graph.senders, jnp.int32)
-    receivers = jnp.asarray(graph.receivers, jnp.int32)
-    features: Any = graph.edges
-    extra: Any = graph.globals
-    weight = features.get("weight") if isinstance(features, dict) else None
-    weight = jnp.ones(senders.shape, dtype) if weight is None else jnp.asarray(weight)
+    senders, receivers, weight, layout = read_edges(graph, dtype)
     if weight.shape != senders.shape:
         raise ValueError(
             f"weight {weight.shape} must be one number an edge, as senders "
             f"{senders.shape}"
         )
-    layout = extra.get("layout") if isinstance(extra, dict) else None
-    if layout is not None:
-        layout = general_layout(layout, senders)
-    return Edges(senders, receivers, weight, weight != 0, layout)
+    return Edges(
+        senders, receivers, weight, weight != 0, general_layout(layout, senders)
+    )
 
 
 def read_relations(
@@ -67,7 +59,7 @@ def read_relations(
 
     Args:
       graph: E edges, with ``edges["relation"]`` ``[E]`` int.
-      dtype: as for `read_edges`.
+      dtype: as for `weighted_edges`.
       num_relations: R.
 
     Returns:
@@ -75,10 +67,10 @@ def read_relations(
       and the relation ``[E]`` of each, 0 where it does not count.
 
     Raises:
-      ValueError: those of `read_edges`, or the relations are missing, of another shape,
-        or no integers.
+      ValueError: those of `weighted_edges`, or the relations are missing, of another
+        shape, or no integers.
     """
-    edges = read_edges(graph, dtype)
+    edges = weighted_edges(graph, dtype)
     features: Any = graph.edges
     relation = features.get("relation") if isinstance(features, dict) else None
     if relation is None:

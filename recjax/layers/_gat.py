@@ -10,14 +10,9 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from recjax.layers._attention import (
-    attend,
-    check_where,
-    edge_layout,
-    edges_of,
-    keep_live,
-    rows,
-)
+from recjax.layers._attention import attend, check_where, keep_live
+from recjax.layers._edges import rows_of
+from recjax.sparse import general_layout, read_edges
 from recjax.types import Params
 
 
@@ -107,9 +102,9 @@ def gat(
     References:
       Velickovic et al., Graph attention networks, ICLR 2018, equations 1 to 6.
     """
-    senders, receivers = edges_of(graph)
+    senders, receivers, _, layout = read_edges(graph)
+    layout = general_layout(layout, senders)
     where = check_where(where, receivers)
-    layout = edge_layout(graph)
     nodes = keep_live(jnp.asarray(nodes), where, senders, receivers)
     projected = _project("nodes", nodes, params["kernel"])
     wide = jnp.promote_types(projected.dtype, jnp.float32)
@@ -118,7 +113,7 @@ def gat(
         jnp.einsum("nhd,hd->nh", projected, params[side], preferred_element_type=wide)
         for side in ("receiver", "sender")
     )
-    scores = rows(to, receivers) + rows(by, senders)
+    scores = rows_of(to, receivers) + rows_of(by, senders)
     features = _edge_features(params, edge_features, receivers, where)
     if features is not None:
         scores += _project("edge features", features, params["edge"])
@@ -211,9 +206,9 @@ def gatv2(
     References:
       Brody et al., How attentive are graph attention networks?, ICLR 2022, equation 7.
     """
-    senders, receivers = edges_of(graph)
+    senders, receivers, _, layout = read_edges(graph)
+    layout = general_layout(layout, senders)
     where = check_where(where, receivers)
-    layout = edge_layout(graph)
     nodes = keep_live(jnp.asarray(nodes), where, senders, receivers)
     to = _project("nodes", nodes, params["receiver"])
     by = _project("nodes", nodes, params["sender"])
@@ -221,7 +216,7 @@ def gatv2(
 
     @jax.checkpoint
     def score(params, to, by):
-        hidden = rows(to, receivers) + rows(by, senders)
+        hidden = rows_of(to, receivers) + rows_of(by, senders)
         if features is not None:
             hidden += _project("edge features", features, params["edge"])
         hidden = jax.nn.leaky_relu(hidden, negative_slope)

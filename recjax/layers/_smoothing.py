@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
+from recjax.layers._unit_length import unit_length
 from recjax.sparse import graph_sum
 
 
@@ -112,23 +113,11 @@ def propagate_normalised(
     wide = jnp.promote_types(nodes.dtype, jnp.float32)
     layer, total = nodes, jnp.zeros(nodes.shape, wide)
     for _ in range(depth):
-        layer = graph_sum(graph, _unit_rows(layer))
+        layer = graph_sum(graph, unit_length(layer))
         total += layer.astype(wide)
     own = jnp.asarray(self_weight, wide)
     out = own * nodes.astype(wide) + (1 - own) * (total / depth)
     return out.astype(nodes.dtype)
-
-
-def _unit_rows(nodes: jax.Array) -> jax.Array:
-    """Rows ``[N, D]`` of length 1; a row of zeros stays, with derivative 0."""
-    wide = nodes.astype(jnp.promote_types(nodes.dtype, jnp.float32))
-    # Of rows that are scaled first, no square is too large or too small.  The result
-    # does not depend on the scale, so neither do derivatives.
-    top = jnp.max(jnp.abs(wide), axis=-1, keepdims=True, initial=0.0)
-    some = jnp.any(wide != 0, axis=-1, keepdims=True)
-    scaled = jnp.where(some, wide, 0) / jax.lax.stop_gradient(jnp.where(some, top, 1))
-    square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
-    return (scaled * jax.lax.rsqrt(jnp.where(some, square, 1))).astype(nodes.dtype)
 
 
 def _check_share(name: str, value: jax.Array | float) -> None:

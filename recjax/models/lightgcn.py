@@ -10,6 +10,7 @@ from recjax.layers import (
     propagate,
     propagate_layers,
     propagate_rows,
+    unit_length,
 )
 from recjax.models._dot import dot_score
 from recjax.models._nodes import (
@@ -19,7 +20,7 @@ from recjax.models._nodes import (
     split_batch,
     split_nodes,
 )
-from recjax.objectives import Objective, Softmax, unit_length
+from recjax.objectives import Objective, Softmax
 from recjax.sparse import take_rows
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 

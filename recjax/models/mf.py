@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from recjax.layers import unit_length
 from recjax.models._dot import dot_score
 from recjax.models._nodes import (
     batch_nodes,
@@ -13,7 +14,7 @@ from recjax.models._nodes import (
     split_batch,
     split_nodes,
 )
-from recjax.objectives import Objective, Softmax, unit_length
+from recjax.objectives import Objective, Softmax
 from recjax.sparse import list_sum
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 

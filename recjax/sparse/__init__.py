@@ -3,9 +3,11 @@
 from recjax.sparse._graph_sum import graph_sum, list_sum
 from recjax.sparse._layout import Layout, Transpose, general_layout, make_layout
 from recjax.sparse._neighbour_sum import Implementation, edge_dot, neighbour_sum
+from recjax.sparse._read_edges import GraphEdges, read_edges
 from recjax.sparse._take_rows import take_rows
 
 __all__ = [
+    "GraphEdges",
     "Implementation",
     "Layout",
     "Transpose",
@@ -15,5 +17,6 @@ __all__ = [
     "list_sum",
     "make_layout",
     "neighbour_sum",
+    "read_edges",
     "take_rows",
 ]

@@ -1,12 +1,11 @@
 """Neighbour sums over a `jraph.GraphsTuple`, and over lists of items."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import jraph
 
 from recjax.sparse._neighbour_sum import Implementation, neighbour_sum
+from recjax.sparse._read_edges import read_edges
 from recjax.types import ItemLists
 
 
@@ -41,21 +40,14 @@ def graph_sum(
       [[5.0], [0.0], [0.0]]
     """
     nodes = jnp.asarray(nodes)
-    senders, receivers = graph.senders, graph.receivers
-    if senders is None or receivers is None:
-        raise ValueError("the graph has no edges: senders or receivers are None")
-    edges: Any = graph.edges
-    extra: Any = graph.globals
-    weight = edges.get("weight") if isinstance(edges, dict) else None
-    if weight is None:
-        weight = jnp.ones(senders.shape, nodes.dtype)
+    edges = read_edges(graph, nodes.dtype)
     return neighbour_sum(
         nodes,
-        weight,
-        senders,
-        receivers,
+        edges.weight,
+        edges.senders,
+        edges.receivers,
         num_receivers=nodes.shape[0],
-        layout=extra.get("layout") if isinstance(extra, dict) else None,
+        layout=edges.layout,
         implementation=implementation,
     )
 

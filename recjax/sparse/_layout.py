@@ -113,11 +113,11 @@ def make_layout(
     return Layout(row_pointer, transpose)
 
 
-def general_layout(layout: Layout, senders: jax.Array) -> Layout:
+def general_layout(layout: Layout | None, senders: jax.Array) -> Layout | None:
     """The layout of the same edges for weights that need not be symmetric.
 
     Args:
-      layout: from `make_layout`.
+      layout: from `make_layout`; None stays None.
       senders: ``[E]`` int, its edges.
 
     Returns:
@@ -132,7 +132,7 @@ def general_layout(layout: Layout, senders: jax.Array) -> Layout:
       >>> general_layout(layout, senders).transpose.order.tolist()
       [1, 0]
     """
-    if layout.reverse is None:
+    if layout is None or layout.reverse is None:
         return layout
     # The reverse edges of edges by receiver are edges by sender, and what receives
     # there is what sends here.

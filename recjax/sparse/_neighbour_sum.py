@@ -152,9 +152,7 @@ def edge_dot(
         )
     if not jnp.issubdtype(jnp.result_type(x, y), jnp.floating):
         raise ValueError(f"x of type {x.dtype} and y of {y.dtype} must be floating")
-    layout = _check_layout(layout, len(y))
-    if layout is not None:
-        layout = general_layout(layout, senders)
+    layout = general_layout(_check_layout(layout, len(y)), senders)
     if x.ndim == 3:
         return jax.vmap(_dot, (1, 1, None, None, None), 1)(
             x, y, senders, receivers, layout
@@ -178,9 +176,7 @@ def _product_bwd(how, residuals, grad):
     grad = jnp.asarray(grad)
     grad_x = _transposed(how[0], grad, len(x), weight, senders, receivers, layout)
     # Dropped by the compiler where nobody asks for it.
-    if layout is not None:
-        layout = general_layout(layout, senders)
-    grad_weight = _dot(x, grad, senders, receivers, layout)
+    grad_weight = _dot(x, grad, senders, receivers, general_layout(layout, senders))
     return grad_x.astype(x.dtype), grad_weight.astype(weight.dtype), None, None, None
 
 

@@ -87,6 +87,19 @@ def test_weights_and_layout_of_a_graph_of_interactions(rng):
     np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["gat", "gatv2"])
+def test_negative_slope(name):
+    one, none = jnp.ones((1, 1, 1)), jnp.zeros((1, 1))
+    params = {
+        "gat": {"kernel": one, "receiver": none, "sender": one[0]},
+        "gatv2": {"receiver": 0 * one, "sender": one, "query": one[0]},
+    }[name]
+    graph, nodes = make([1, 2], [0, 0], 3), jnp.array([[0.0], [-1.0], [-3.0]])
+    out = getattr(layers, name)(params, graph, nodes, negative_slope=0.5)
+    share = np.exp([-0.5, -1.5]) / np.exp([-0.5, -1.5]).sum()
+    np.testing.assert_allclose(out[0], share @ [-1.0, -3.0], rtol=1e-5)
+
+
 def test_attention_along_edges_refuses(rng):
     graph = make(rng.integers(0, N, E), rng.integers(0, N, E))
     nodes, features = jnp.ones((N, F)), jnp.ones((E, F))

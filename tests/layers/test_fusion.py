@@ -91,15 +91,18 @@ FUSIONS = {
 each_fusion = pytest.mark.parametrize("name", FUSIONS)
 
 
-def setting(name, dtype=jnp.float32):
+def setting(name):
     """Parameters without a 0 (biases count), modalities and context of a fusion."""
     rng = np.random.default_rng(11)
     make, widths, fuse = FUSIONS[name]
     params = jax.tree.map(
-        lambda x: jnp.asarray(x + 0.3 * rng.normal(size=np.shape(x)), dtype), make()
+        lambda x: jnp.asarray(x + 0.3 * rng.normal(size=np.shape(x)), jnp.float32),
+        make(),
     )
-    modalities = {m: jnp.asarray(rng.normal(size=(N, widths[m])), dtype) for m in NAMES}
-    return params, modalities, jnp.asarray(rng.normal(size=(N, D)), dtype), fuse
+    modalities = {
+        m: jnp.asarray(rng.normal(size=(N, widths[m])), jnp.float32) for m in NAMES
+    }
+    return params, modalities, jnp.asarray(rng.normal(size=(N, D)), jnp.float32), fuse
 
 
 def masks():

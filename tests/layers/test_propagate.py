@@ -1,43 +1,22 @@
-"""Propagation without parameters against dense matrix powers."""
+"""Propagation without parameters: what `tests/contract` leaves open."""
 
 import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 
 from recjax import layers
-from recjax.sparse import make_layout
 
 # Node 2 receives nothing, node 4 sends nothing.
 N, E, D = 6, 15, 3
-SMOOTHERS = {
-    "mean": lambda g, x, c: layers.propagate(g, x, depth=3),
-    "sum": lambda g, x, c: layers.propagate(g, x, depth=3, combine="sum"),
-    "weights": lambda g, x, c: layers.propagate(
-        g, x, depth=3, combine=jnp.stack([c, 2 * c, -c, c**2])
-    ),
-    "pagerank": lambda g, x, c: layers.personalised_pagerank(g, x, depth=3, restart=c),
-    "normalised": lambda g, x, c: layers.propagate_normalised(
-        g, x, depth=3, self_weight=c
-    ),
-}
-each = pytest.mark.parametrize("name", SMOOTHERS)
 
 
-def make(weight, senders, receivers, num=N, *, layout=False):
-    extra = {}
-    if layout:
-        order = np.lexsort((senders, receivers))
-        weight, senders, receivers = (x[order] for x in (weight, senders, receivers))
-        extra["layout"] = make_layout(
-            senders, receivers, num_senders=num, num_receivers=num
-        )
+def make(weight, senders, receivers, num=N):
     return jraph.GraphsTuple(
         nodes=None,
         edges={"weight": jnp.asarray(weight)},
-        globals=extra,
+        globals=None,
         senders=jnp.asarray(senders, jnp.int32),
         receivers=jnp.asarray(receivers, jnp.int32),
         n_node=jnp.array([num]),
@@ -57,86 +36,6 @@ def dense(weight, senders, receivers, num=N):
     return matrix
 
 
-def by_hand(name, matrix, x, c):
-    powers = [np.linalg.matrix_power(matrix, k) @ x for k in range(4)]
-    if name == "mean":
-        return sum(powers) / 4
-    if name == "sum":
-        return sum(powers)
-    if name == "weights":
-        return sum(w * p for w, p in zip((c, 2 * c, -c, c**2), powers, strict=True))
-    if name == "pagerank":
-        out = x
-        for _ in range(3):
-            out = (1 - c) * matrix @ out + c * x
-        return out
-    layer, found = x, []
-    for _ in range(3):
-        length = np.linalg.norm(layer, axis=1, keepdims=True)
-        layer = matrix @ (layer / np.where(length > 0, length, 1))
-        found.append(layer)
-    return c * x + (1 - c) * np.mean(found, 0)
-
-
-@each
-@pytest.mark.parametrize("layout", [False, True])
-def test_values(rng, name, layout):
-    parts, x = edges(rng), rng.normal(size=(N, D)).astype(np.float32)
-    x[5] = 0
-    out = jax.jit(SMOOTHERS[name])(make(*parts, layout=layout), x, 0.3)
-    np.testing.assert_allclose(
-        out,
-        by_hand(name, dense(*parts), x.astype(np.float64), 0.3),
-        rtol=1e-4,
-        atol=1e-5,
-    )
-
-
-@each
-@pytest.mark.parametrize("layout", [False, True])
-def test_numeric_derivatives_in_float64(rng, name, layout):
-    with jax.enable_x64(True):
-        weight, *ends = edges(rng)
-        x = jnp.asarray(rng.normal(size=(N, D)))
-
-        def function(weight, x, c):
-            graph = make(np.zeros(E), *ends, layout=layout)
-            return SMOOTHERS[name](graph._replace(edges={"weight": weight}), x, c)
-
-        args = (jnp.asarray(weight, jnp.float64), x, jnp.asarray(0.3))
-        assert function(*args).dtype == jnp.float64
-        check_grads(jax.jit(function), args, order=1, modes=["rev"])
-
-
-@each
-def test_order_of_edges_and_padding(rng, name):
-    """Padding edges of weight 0, and padding nodes, change nothing."""
-    weight, senders, receivers = edges(rng)
-    x = rng.normal(size=(N, D)).astype(np.float32)
-    run = jax.jit(SMOOTHERS[name])
-    out = run(make(weight, senders, receivers), x, 0.3)
-    order = rng.permutation(E)
-    moved = run(make(weight[order], senders[order], receivers[order]), x, 0.3)
-    np.testing.assert_allclose(moved, out, rtol=1e-4, atol=1e-5)
-    padded = make(
-        np.pad(weight, (0, 4)),
-        np.pad(senders, (0, 4), constant_values=N),
-        np.concatenate([receivers, [0, 1, N, N]]),
-        N + 1,
-    )
-    filled = np.pad(x, ((0, 1), (0, 0)), constant_values=7)
-    np.testing.assert_allclose(run(padded, filled, 0.3)[:N], out, rtol=1e-4, atol=1e-5)
-
-
-@each
-def test_no_edges_and_no_nodes(name):
-    none = np.zeros(0, np.float32), np.zeros(0, int), np.zeros(0, int)
-    x = np.array([[1.0, 2.0], [0.0, 0.0]], np.float32)
-    out = SMOOTHERS[name](make(*none, 2), x, 0.3)
-    np.testing.assert_allclose(out, by_hand(name, np.zeros((2, 2)), x, 0.3), rtol=1e-6)
-    assert SMOOTHERS[name](make(*none, 0), x[:0], 0.3).shape == (0, 2)
-
-
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_layers_and_their_combination(rng, depth):
     parts, x = edges(rng), rng.normal(size=(N, D)).astype(np.float32)
@@ -148,6 +47,8 @@ def test_layers_and_their_combination(rng, depth):
         np.testing.assert_allclose(layer, expected, rtol=1e-4, atol=1e-5)
     mean = layers.propagate(graph, x, depth=depth)
     np.testing.assert_allclose(mean, sum(every) / len(every), rtol=1e-5, atol=1e-6)
+    total = layers.propagate(graph, x, depth=depth, combine="sum")
+    np.testing.assert_allclose(total, sum(every), rtol=1e-5, atol=1e-6)
     last = layers.propagate(graph, x, depth=depth, combine=np.eye(depth + 1)[depth])
     np.testing.assert_allclose(last, every[-1], rtol=1e-6, atol=1e-7)
 
