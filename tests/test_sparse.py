@@ -275,6 +275,53 @@ def test_edges_in_any_order_keep_nothing_for_the_derivative(rng):
     assert max(leaf.size for leaf in jax.tree.leaves(residuals)) <= 50_000
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_the_same_bits_every_time(rng, implementation):
+    (weight, senders, receivers), layout, dense = random_edges(rng)
+    x = rng.normal(size=(7, 3)).astype(np.float32)
+
+    @jax.jit
+    def run(x):
+        out, pull = jax.vjp(
+            lambda x: neighbour_sum(
+                x,
+                weight,
+                senders,
+                receivers,
+                num_receivers=len(dense),
+                layout=layout,
+                implementation=implementation,
+            ),
+            x,
+        )
+        return out, pull(out)[0]
+
+    first = jax.tree.map(np.array, run(x))
+    for _ in range(3):
+        jax.tree.map(np.testing.assert_array_equal, run(x), first)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_pallas_lowers_for_gpus_without_one(rng, dtype):
+    (weight, senders, receivers), layout, dense = random_edges(rng)
+
+    def loss(x):
+        out = neighbour_sum(
+            x,
+            weight,
+            senders,
+            receivers,
+            num_receivers=len(dense),
+            layout=layout,
+            implementation="pallas",
+        )
+        return jnp.sum(out.astype(jnp.float32) ** 2)
+
+    shape = jax.ShapeDtypeStruct((7, 48), dtype)
+    lowered = jax.jit(jax.grad(loss)).trace(shape).lower(lowering_platforms=("cuda",))
+    assert lowered.as_text().count("gpu$xla.gpu.triton") == 2
+
+
 def test_pallas_walks_rows_of_any_length(rng):
     # One receiver with most of the edges, widths that are no power of two.
     receivers = np.sort(np.append(np.zeros(300, int), rng.integers(0, 9, 40)))

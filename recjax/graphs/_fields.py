@@ -22,7 +22,7 @@ def edges_of(graph: jraph.GraphsTuple) -> GraphEdges:
             f"weight {edges.weight.shape} must have one entry for each edge, "
             f"{edges.senders.shape}"
         )
-    return edges
+    return edges._replace(weight=floating(edges.weight))
 
 
 def with_weight(graph: jraph.GraphsTuple, weight: jax.Array) -> jraph.GraphsTuple:
