@@ -16,9 +16,21 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.bench  ## throughput; DATA names a folder such as ../shared/data/gowalla
-	$(BIN)/python -m benchmarks.train_step --dataset $(DATA)
-	$(BIN)/python -m benchmarks.evaluate --dataset $(DATA)
+# Throughput against peers. DATA is a folder such as ../shared/data/gowalla; the default
+# is random pairs of the size of Gowalla.
+DATA ?= synthetic:70838x1620256
+PEERS ?= torch,torch-csr,torch-coo,pyg,recbole
+RESULTS ?= benchmarks/results
+
+bench: $(VENV)/.bench  ## times everything, and renders tables and plots
+	$(BIN)/python -m benchmarks.parity
+	for name in propagate train_step evaluate attention fusion; do \
+	  $(BIN)/python -m benchmarks.$$name --dataset $(DATA) --peers $(PEERS) \
+	    --out $(RESULTS)/$$name.json || exit 1; \
+	done
+	$(BIN)/python -m benchmarks.growth --out $(RESULTS)/growth.json
+	$(BIN)/python -m benchmarks.prepare --out $(RESULTS)/prepare.json
+	$(BIN)/python -m benchmarks.render $(RESULTS)
 
 types: $(VENV)/.test
 	$(BIN)/pyrefly check

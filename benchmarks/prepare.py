@@ -8,7 +8,6 @@ the file is written in blocks by this process, and read, cleaned, split and stor
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
+from benchmarks import command, limits, render
 from recjax.data import open_part
 from recjax.run_folder import environment
 
@@ -67,7 +67,8 @@ def measure(rows: int, users: int, items: int) -> dict:
       items: distinct items at most.
 
     Returns:
-      Seconds, peak memory in bytes, rows stored by part, and what ran.
+      The results, see `benchmarks.command.results`: seconds, peak memory, rows stored
+      by part, and what ran.
     """
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder, "rows.csv"), Path(folder, "dataset")
@@ -81,36 +82,42 @@ def measure(rows: int, users: int, items: int) -> dict:
         if code:
             raise SystemExit(f"recjax {' '.join(words)} ended with {code}")
         parts = {part: len(open_part(out, part)) for part in ("train", "valid", "test")}
-    versions = environment()
-    del versions["peak_memory_bytes"]
-    return {
-        "rows": rows,
-        "csv_bytes": size,
-        "stored_rows": parts,
+    memory = usage.ru_maxrss * 1024
+    row = {
+        "group": "prepare",
+        "name": "recjax data prepare",
+        "is_ours": True,
         "seconds": seconds,
-        "peak_memory_bytes": usage.ru_maxrss * 1024,
-        **versions,
+        "rows_per_second": rows / seconds,
+        "bytes_per_second": size / seconds,
+        "memory_bytes": memory,
+    }
+    return {
+        "benchmark": "prepare",
+        "problem": {"name": "generated CSV", "rows": rows, "bytes": size},
+        "stored_rows": parts,
+        "rows": [row],
+        "host": limits.host(),
+        **environment(),
+        # Of the process that did the work, not of this one.
+        "peak_memory_bytes": memory,
     }
 
 
 def main() -> None:
     """Reads options, measures, prints, and writes JSON where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=500_000)
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found = measure(options.rows, options.users, options.items)
-    memory = found["peak_memory_bytes"]
-    print(
-        f"{found['rows']:,} rows ({found['csv_bytes'] / 1e6:.0f} MB of CSV) prepared "
-        f"in {found['seconds']:.1f} s; peak memory {memory / 2**30:.2f} GiB, "
-        f"{memory / found['rows']:.0f} bytes a row"
-    )
+    print(render.section(found))
     if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(found, indent=2) + "\n")
+        command.write(options.out, found)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ PROBLEM = problems.synthetic(80, 400)
 def make_result(**more):
     rows = timing.rows(
         "step",
-        {"recjax": Times((1.0, 2.0, 9.0), 5.0, 4.0, 2**20), "peer": times(4, 6, 18)},
+        {"recjax": Times((1.0, 2.0, 9.0), 5.0, 4.0, 2**20), "peer": times(6, 2, 9)},
         work={"edges": 1000},
         moved=2e9,
         copy=4e9,
@@ -99,7 +99,11 @@ def test_every_round_calls_every_case_and_starts_with_another(monkeypatch):
 
 @pytest.mark.parametrize("other", [[1.0, 2.1], [1.0, math.nan], [1.0]])
 def test_what_gives_other_results_is_not_timed(other):
-    cases = {"recjax": lambda: np.array([1.0, 2.0]), "peer": lambda: np.array(other)}
+    # Two arrays each, of which the first are equal.
+    cases = {
+        name: lambda x=x: (np.ones(1), np.array(x))
+        for name, x in (("recjax", [1.0, 2.0]), ("peer", other))
+    }
     with pytest.raises(ValueError, match=r"peer differs from ours"):
         timing.interleave(cases, repeats=1, rtol=0.01)
 
@@ -108,7 +112,7 @@ def test_rows_hold_medians_and_ratios_within_rounds():
     ours, peer = make_result()["rows"]
     assert ours["seconds"] == 2 and ours["quartiles"] == [1.5, 5.5]
     assert peer["seconds"] == 6 and ours["over_ours"] == 1
-    assert peer["over_ours"] == 3  # of 4 / 1, 6 / 2 and 18 / 9
+    assert peer["over_ours"] == 1  # of 6 / 1, 2 / 2 and 9 / 9; of the medians, 3
     assert ours["edges_per_second"] == 1000 / 2
     assert ours["bytes_per_second"] == 1e9 and ours["share_of_copy"] == 0.25
     scaled = timing.rows("step", {"recjax": times(8)}, work={}, calls={"recjax": 4})
@@ -122,6 +126,13 @@ def test_the_bytes_of_a_sum_are_those_of_its_edges_and_nodes():
 def test_copying_is_measured():
     assert limits.copy_bandwidth(2**20) > 1e6
     assert limits.free_memory() > 2**20
+
+
+def test_busy_cores_are_the_share_of_ticks_that_were_not_idle(monkeypatch):
+    ticks = iter([(100, 1000), (150, 1200)])
+    monkeypatch.setattr(limits, "_core_ticks", lambda: next(ticks))
+    monkeypatch.setattr(limits.os, "cpu_count", lambda: 4)
+    assert limits.busy_cores(0.0) == 4 * 50 / 200
 
 
 BENCHMARKS = {
@@ -221,12 +232,16 @@ def test_the_command_line_writes_json_and_refuses_in_a_line(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(limits, "copy_bandwidth", lambda: 1e9)
+    monkeypatch.setattr(limits, "busy_cores", lambda: 1.5)
     path = tmp_path / "made" / "evaluate.json"
     words = ["--dataset", "synthetic:80x400", "--repeats", "1", "--batch-size", "16"]
     evaluate.main([*words, "--dim", "8", "--out", str(path)])
     found = json.loads(path.read_text())
     assert found["settings"]["batch_size"] == 16 and found["settings"]["dim"] == 8
-    assert render.section(found) in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert render.section(found) in printed.out
+    assert "1.5 cores busy before the start" in printed.out
+    assert "warning: 1.5 cores are busy" in printed.err
     with pytest.raises(SystemExit) as ended:
         evaluate.main([*words, "--peers", "recbol"])
     assert ended.value.code == 2

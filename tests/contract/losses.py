@@ -1,0 +1,164 @@
+"""Rows of losses: the mean over the rows that count, and the loss of each."""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+
+from contract import graphs
+from contract.table import Case, Mask
+from recjax import losses
+
+M, D = 3, 2
+
+
+def make(rng, B, **shapes):
+    """Normal inputs ``[B, ...]``, and a mask of rows."""
+    x = {n: rng.normal(size=(B, *shape)) for n, shape in shapes.items()}
+    return x | {"where": graphs.some(rng, B)}
+
+
+def both(function, *names):
+    """The loss of these inputs, reduced and not."""
+
+    def call(x):
+        args = [x[name] for name in names]
+        return tuple(
+            function(*args, where=x["where"], reduce_fn=reduce_fn)
+            for reduce_fn in (jnp.mean, None)
+        )
+
+    return call
+
+
+def by_row(loss):
+    """A reference from the loss of one row."""
+
+    def reference(x):
+        rows = np.zeros(len(x["where"]))
+        for b in np.flatnonzero(x["where"]):
+            rows[b] = loss(x, b)
+        return rows.sum() / max(x["where"].sum(), 1), rows
+
+    return reference
+
+
+def softplus(x):
+    return np.logaddexp(0, x)
+
+
+def in_batch(x, b):
+    scores = (x["scores"][b] - x["log_q"])[x["where"]]
+    return np.logaddexp.reduce(scores) - np.log(len(scores)) - x["scores"][b, b]
+
+
+def sampled(x, b):
+    corrected = x["negatives"][b] - x["log_q"][b] - np.log(M)
+    return np.logaddexp.reduce([x["positive"][b], *corrected]) - x["positive"][b]
+
+
+def batch_l2(x):
+    squares = (x["users"] ** 2).sum(1) + (x["negatives"] ** 2).sum((1, 2))
+    return squares[x["where"]].sum() / (2 * max(x["where"].sum(), 1))
+
+
+row = functools.partial(
+    Case,
+    sizes={"B": 8},
+    out=("", "B"),
+    mask=Mask("where", "B"),
+    padding={"B": 2},
+    order=("B",),
+    empty=({"B": 0}, {"B": 1}),
+)
+
+CASES = (
+    row(
+        name="bpr_loss",
+        function=losses.bpr_loss,
+        call=both(losses.bpr_loss, "positive", "negatives"),
+        make=functools.partial(make, positive=(), negatives=(M,)),
+        axes={"positive": "B", "negatives": "B", "where": "B"},
+        reference=by_row(
+            lambda x, b: softplus(x["negatives"][b] - x["positive"][b]).mean()
+        ),
+        large=("positive", "negatives"),
+    ),
+    row(
+        name="bce_loss",
+        function=losses.bce_loss,
+        call=both(losses.bce_loss, "logits", "labels"),
+        make=lambda rng, B: make(rng, B, logits=()) | {"labels": rng.integers(0, 2, B)},
+        axes={"logits": "B", "labels": "B", "where": "B"},
+        reference=by_row(
+            lambda x, b: softplus(-x["logits"][b] if x["labels"][b] else x["logits"][b])
+        ),
+        large=("logits",),
+    ),
+    row(
+        name="full_softmax_loss",
+        function=losses.full_softmax_loss,
+        call=both(losses.full_softmax_loss, "scores", "items"),
+        make=lambda rng, B, num: (
+            make(rng, B, scores=(num,)) | {"items": rng.integers(0, num, B)}
+        ),
+        sizes={"B": 8, "I": 5},
+        axes={"scores": "BI", "items": "B", "where": "B"},
+        points={"items": "I"},
+        reference=by_row(
+            lambda x, b: (
+                np.logaddexp.reduce(x["scores"][b]) - x["scores"][b, x["items"][b]]
+            )
+        ),
+        order=("B", "I"),
+        large=("scores",),
+    ),
+    row(
+        name="in_batch_softmax_loss",
+        function=losses.in_batch_softmax_loss,
+        call=both(losses.in_batch_softmax_loss, "scores", "log_q"),
+        make=lambda rng, B: make(rng, B, scores=(B,), log_q=()),
+        axes={"scores": "BB", "log_q": "B", "where": "B"},
+        reference=by_row(in_batch),
+        large=("scores",),
+    ),
+    row(
+        name="sampled_softmax_loss",
+        function=losses.sampled_softmax_loss,
+        call=both(losses.sampled_softmax_loss, "positive", "negatives", "log_q"),
+        make=functools.partial(make, positive=(), negatives=(M,), log_q=(M,)),
+        axes={"positive": "B", "negatives": "B", "log_q": "B", "where": "B"},
+        reference=by_row(sampled),
+        large=("positive", "negatives"),
+    ),
+    row(
+        name="batch_l2_loss",
+        function=losses.batch_l2_loss,
+        call=lambda x: losses.batch_l2_loss(
+            x["users"], x["negatives"], where=x["where"]
+        ),
+        make=functools.partial(make, users=(D,), negatives=(M, D)),
+        axes={"users": "B", "negatives": "B", "where": "B"},
+        out="",
+        reference=batch_l2,
+        large=("users", "negatives"),
+    ),
+    Case(
+        name="table_l2_loss",
+        function=losses.table_l2_loss,
+        call=lambda x: losses.table_l2_loss(x["users"], x["items"]),
+        make=lambda rng, *sizes: {
+            n: rng.normal(size=(num, D))
+            for n, num in zip(("users", "items"), sizes, strict=True)
+        },
+        sizes={"U": 8, "I": 4},
+        axes={"users": "U", "items": "I"},
+        out="",
+        reference=lambda x: (x["users"] ** 2).sum() + (x["items"] ** 2).sum(),
+        padding="every row of a table counts",
+        order=("U", "I"),
+        large=("users", "items"),
+        empty=({"U": 0, "I": 0},),
+        wide=True,
+    ),
+)
