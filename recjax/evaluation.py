@@ -47,7 +47,7 @@ class _Plan(NamedTuple):
     num_items: int
     ks: tuple[int, ...]
     metrics: tuple[str, ...]
-    chunk_size: int
+    chunk_size: int | None
     max_targets: int
 
 
@@ -166,8 +166,6 @@ def evaluate(
 
     batch_size = max(1, min(batch_size, len(chosen)))
     num_items = context.item_counts.shape[0]
-    if chunk_size is None:
-        chunk_size = default_chunk_size(batch_size, num_items)
     most = int(counts[chosen].max()) if "auc" in metrics and len(chosen) else 1
     plan = _Plan(
         num_items,
@@ -297,7 +295,10 @@ def _auc(
     plan: _Plan,
 ) -> jax.Array:
     """AUC ``[B]`` of each user against all items neither seen nor target."""
-    num_chunks, width, ids_of = item_chunks(plan.num_items, plan.chunk_size)
+    chunk_size = plan.chunk_size
+    if chunk_size is None:
+        chunk_size = default_chunk_size(users.shape[0], plan.num_items)
+    num_chunks, width, tail, ids_of = item_chunks(plan.num_items, chunk_size)
     positives, is_positive = gather_rows(targets, users, plan.max_targets)
     num_positive = lengths(targets, users)
     # Not max_targets: a batch of users with few targets makes few passes.
@@ -306,7 +307,9 @@ def _auc(
 
     def scores_of(chunk):
         ids = ids_of(chunk)
-        return chunk_scores(model, params, state, seen, users, ids, plan.num_items)
+        return chunk_scores(
+            model, params, state, seen, users, ids, plan.num_items, tail
+        )
 
     def column_of(chunk):
         column = positives - chunk * width

@@ -317,7 +317,7 @@ class TestRank:
 
     def test_chunks_are_multiples_of_128_and_cover_all(self):
         for chunk_size in (1, 128, 129, 5000):
-            count, width, ids_of = item_chunks(1000, chunk_size)
+            count, width, _, ids_of = item_chunks(1000, chunk_size)
             ids = np.concatenate([ids_of(chunk) for chunk in range(count)])
             assert width % 128 == 0
             assert ids[:1000].tolist() == list(range(1000))
