@@ -307,9 +307,10 @@ def _auc(
 
     def scores_of(chunk):
         ids = ids_of(chunk)
-        return chunk_scores(
+        scores = chunk_scores(
             model, params, state, seen, users, ids, plan.num_items, tail
         )
+        return scores.T
 
     def column_of(chunk):
         column = positives - chunk * width

@@ -18,10 +18,10 @@ from recjax.types import Context, ItemLists, Params, Scorer
 # 64 every width gave the same bits, so a score does not depend on the chunk size.
 _LANES = 128
 # Scores held at a time where the caller names no chunk size (16 MB), and users that are
-# ranked together.  Few users and long rows: each row then passes through top k once, or
-# not much oftener; and the block stays in cache.
+# ranked together.  Few users and many items: a user then passes through top k once, or
+# not much oftener, and the block stays in cache.
 _BLOCK_SCORES = 2**22
-_ROWS = 64
+_ROWS = 32
 # Seen items that are masked at a time.
 _POSITIONS = 2**12
 
@@ -116,14 +116,15 @@ def chunk_scores(
       tail: how many ids at the end may be padding.
 
     Returns:
-      ``[B, C]`` float32.
+      ``[C, B]`` float32, a column for each user: what goes over the items then goes
+      over whole vectors, and a product of two tables need not copy the larger one.
     """
-    scores = model.score(params, state, users, jnp.minimum(ids, num_items - 1))
+    scores = model.score(params, state, users, jnp.minimum(ids, num_items - 1)).T
     scores = scores.astype(jnp.float32)
     # In place: another pass over all scores would cost as much as their maximum.
     real = ids.shape[0] - tail
-    last = jnp.where(ids[real:] < num_items, scores[:, real:], -jnp.inf)
-    scores = scores.at[:, real:].set(last)
+    last = jnp.where(ids[real:, None] < num_items, scores[real:], -jnp.inf)
+    scores = scores.at[real:].set(last)
     pointer, entries = jnp.asarray(seen.pointer), jnp.asarray(seen.items)
     if entries.shape[0] == 0:
         return scores
@@ -140,7 +141,7 @@ def chunk_scores(
         item = entries[entry]
         column = jnp.searchsorted(ids, item).astype(jnp.int32)
         column = jnp.where(real & (ids[column] == item), column, ids.shape[0])
-        scores = scores.at[row, column].set(-jnp.inf, mode="drop")
+        scores = scores.at[column, row].set(-jnp.inf, mode="drop")
         return position + _POSITIONS, scores
 
     return lax.while_loop(lambda c: c[0] < total, mask, (jnp.int32(0), scores))[1]
@@ -174,7 +175,7 @@ def rank(
       users: ``[B]`` integer users, rows of the state and of ``seen``.
       num_items: I; static.
       k: length of the lists; static; may exceed I.
-      chunk_size: C, items scored at a time; static; rounded up to a multiple of 128.
+      chunk_size: C, items scored at a time at most; static; a multiple of 128 is taken.
         None for `default_chunk_size`.
       candidates: ``[M]`` item ids; only these are ranked.  Repeated ids count once,
         ids outside the catalogue not at all.  None for all items.
@@ -207,8 +208,8 @@ def rank(
     def best_of(users, chunk):
         ids = ids_of(chunk)
         scores = chunk_scores(model, params, state, seen, users, ids, num_items, tail)
-        scores, column = top_k(scores, min(k, width))
-        return jnp.where(scores == -jnp.inf, -1, ids[column]), scores
+        scores, place = top_k(scores, min(k, width))
+        return jnp.where(scores == -jnp.inf, -1, ids[place]), scores
 
     def best(users):
         if num_chunks == 1:
@@ -223,8 +224,8 @@ def rank(
             # The list so far stands first: its ids are lower, and top_k is stable.
             found = best_of(users, chunk)
             items = jnp.concatenate([best[0], found[0]], axis=1)
-            scores, column = top_k(jnp.concatenate([best[1], found[1]], axis=1), k)
-            return jnp.take_along_axis(items, column, axis=1), scores
+            scores, place = top_k(jnp.concatenate([best[1], found[1]], axis=1).T, k)
+            return jnp.take_along_axis(items, place, axis=1), scores
 
         items = jnp.full((users.shape[0], k), -1, jnp.int32)
         scores = jnp.full((users.shape[0], k), -jnp.inf, jnp.float32)

@@ -296,13 +296,14 @@ class TestRank:
             )
             return lowered.compile().memory_analysis().temp_size_in_bytes
 
-        block = 256 * 1024 * 4
-        few = temporary(256, 10_000, 1024)
-        # Two blocks of scores: the product, and the one that is masked.
-        assert few < 3 * block
-        assert temporary(256, 200_000, 1024) < few + 0.1 * block
-        assert temporary(256, 200_000, 1024, seen_by_one=150_000) < 3.1 * block
-        assert temporary(256, 200_000, 2048) > 1.5 * few
+        # Users are ranked 32 at a time.
+        block = 32 * 1024 * 4
+        few = temporary(256, 10_240, 1024)
+        assert few < 10 * block
+        assert temporary(256, 204_800, 1024) < few + 0.1 * block
+        assert temporary(256, 204_800, 1024, seen_by_one=150_000) < few + 3 * block
+        assert temporary(256, 204_800, 4096) > 1.5 * few
+        assert temporary(2560, 204_800, 1024) < 1.5 * few
 
     def test_refuses(self, tied):
         params, _, seen = tied
@@ -598,7 +599,7 @@ def test_top_k_by_blocks_is_top_k(rng, k):
     scores[4, ::3] = np.inf
     scores[5, 100] = np.nan
     expected = jax.lax.top_k(scores, k)
-    found = jax.jit(top_k, static_argnums=1)(scores, k)
+    found = jax.jit(top_k, static_argnums=1)(scores.T, k)
     for left, right in zip(found, expected, strict=True):
         np.testing.assert_array_equal(left, right)
-    assert "gather" in str(jax.make_jaxpr(lambda x: top_k(x, k))(scores))
+    assert "gather" in str(jax.make_jaxpr(lambda x: top_k(x, k))(scores.T))
