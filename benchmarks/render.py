@@ -162,7 +162,9 @@ def plot(found: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    # A bar alone compares nothing.
     parts = list(groups(found["rows"]))
+    parts = [part for part in parts if len(part[1]) > 1] or parts
     grows = "slopes" in found
     height = 3.4 if grows else 1.4 + 0.22 * max(len(rows) for _, rows in parts)
     figure, axes = pyplot.subplots(
@@ -187,6 +189,8 @@ def _line(axis: Any, rows: list[dict]) -> None:
     x = [row["x"] for row in rows]
     axis.loglog(x, [row["seconds"] for row in rows], "o-")
     axis.set_xticks(x, [_count(value) for value in x])
+    y = [row["seconds"] for row in rows]
+    axis.set_yticks(y, [_seconds(value) for value in y])
     axis.minorticks_off()
 
 
@@ -199,9 +203,10 @@ def _bars(axis: Any, rows: list[dict]) -> None:
         [max(high - s, 0.0) for s, (_, high) in zip(seconds, spread, strict=True)],
     ]
     colours = ["C0" if row.get("is_ours") else "0.7" for row in rows]
-    axis.barh([row["name"] for row in rows], seconds, xerr=error, color=colours)
+    bars = axis.barh([row["name"] for row in rows], seconds, xerr=error, color=colours)
+    axis.bar_label(bars, [_seconds(value) for value in seconds], padding=4)
     axis.invert_yaxis()
-    axis.set_xscale("log")
+    axis.set_xlim(0, 1.4 * max(high for _, high in spread))
     axis.set_xlabel("seconds")
 
 
