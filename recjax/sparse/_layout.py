@@ -28,8 +28,8 @@ class Layout(NamedTuple):
       row_pointer: ``[receivers + 1]`` int32; the edges of receiver r are
         ``row_pointer[r] : row_pointer[r + 1]``.
       transpose: the transposed order.  None where the matrix of weights equals its own
-        transpose, so that one order serves both directions, and where no derivative
-        with respect to the features is wanted.
+        transpose, so that one order serves both directions; without ``reverse`` as
+        well, the derivative with respect to the features is a sum over unsorted edges.
       reverse: ``[E]`` int32, the reverse edge of each edge, where the weights are
         promised to be symmetric; None elsewhere.
     """
