@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import pytest
+from edge_graph import edge_graph
 
 from recjax import layers
 
@@ -29,21 +29,8 @@ def edges(rng):
     return weight.astype(np.float32), senders, receivers, relation
 
 
-def make(weight, senders, receivers, relation=None, num=N):
-    parts = [weight, senders, receivers]
-    parts += [] if relation is None else [relation]
-    names = ["weight", "senders", "receivers", "relation"]
-    fields = dict(zip(names, map(jnp.asarray, parts), strict=False))
-    senders, receivers = fields.pop("senders"), fields.pop("receivers")
-    return jraph.GraphsTuple(
-        nodes=None,
-        edges=fields,
-        globals=None,
-        senders=senders,
-        receivers=receivers,
-        n_node=jnp.array([num]),
-        n_edge=jnp.array([len(senders)]),
-    )
+def make(*edges, num=N):
+    return edge_graph(*edges, num=num)
 
 
 def setting(rng):
@@ -127,7 +114,7 @@ def test_no_edges_and_no_nodes(rng, compose):
     out, updated = run(params, make(*none[:3]), nodes, relations[:0], compose)
     np.testing.assert_allclose(out, np.tanh(own), rtol=1e-5, atol=1e-6)
     assert updated.shape == (0, OUT)
-    out, updated = run(params, make(*none, 0), nodes[:0], relations, compose)
+    out, updated = run(params, make(*none, num=0), nodes[:0], relations, compose)
     assert out.shape == (0, OUT)
 
 
@@ -139,7 +126,7 @@ def test_products_are_gathered_again_for_the_derivative():
         jax.random.key(0),
     )
     ends = np.random.default_rng(0).integers(0, num, (2, many))
-    graph = make(np.ones(many, np.float32), *ends, ends[0] % R, num)
+    graph = make(np.ones(many, np.float32), *ends, ends[0] % R, num=num)
     nodes, relations = (
         jax.ShapeDtypeStruct((rows, width), jnp.float32) for rows in (num, R)
     )
@@ -158,7 +145,7 @@ def test_bfloat16_is_summed_in_float32(compose):
     # 256 + 1 + 1 + 1 is 256 in bfloat16; 259 rounds to 260, but 259 - 4 is 255.
     num = 4
     senders, receivers = np.arange(1, num + 1), np.zeros(num, int)
-    graph = make(np.ones(num), senders, receivers, np.zeros(num, int), num + 1)
+    graph = make(np.ones(num), senders, receivers, np.zeros(num, int), num=num + 1)
     params = layers.init_relation_message_passing(jax.random.key(0), 1, 1)
     params = jax.tree.map(lambda x: jnp.ones_like(x, jnp.bfloat16), params)
     params["self"] = jax.tree.map(jnp.zeros_like, params["self"])

@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import pytest
+from edge_graph import edge_graph
 
 from recjax import layers
 
@@ -48,16 +48,8 @@ def edges(rng):
     return weight.astype(np.float32), senders, receivers
 
 
-def make(weight, senders, receivers, num=N):
-    return jraph.GraphsTuple(
-        nodes=None,
-        edges={"weight": jnp.asarray(weight)},
-        globals=None,
-        senders=jnp.asarray(senders, jnp.int32),
-        receivers=jnp.asarray(receivers, jnp.int32),
-        n_node=jnp.array([num]),
-        n_edge=jnp.array([len(senders)]),
-    )
+def make(*edges, num=N):
+    return edge_graph(*edges, num=num)
 
 
 def setting(rng, name):
@@ -141,7 +133,7 @@ def test_gin_tells_neighbourhoods_apart_that_means_do_not():
     params = layers.init_gin(jax.random.key(0), 1, 2, hidden=8)
     # Node 0 has one neighbour, node 1 has two of the same kind.
     ends = np.array([2, 2, 3]), np.array([0, 1, 1])
-    out = layers.gin(params, make(np.ones(3), *ends, 4), jnp.ones((4, 1)))
+    out = layers.gin(params, make(np.ones(3), *ends, num=4), jnp.ones((4, 1)))
     assert np.abs(out[0] - out[1]).max() > 0.01
 
 
@@ -157,7 +149,7 @@ def test_sums_run_on_the_narrower_side(rng, name):
 def test_mean_of_bfloat16_is_taken_in_float32():
     # 257 is 256 in bfloat16, as the number of neighbours and as their sum.
     num = 257
-    graph = make(np.ones(num), np.arange(1, num + 1), np.zeros(num, int), num + 1)
+    graph = make(np.ones(num), np.arange(1, num + 1), np.zeros(num, int), num=num + 1)
     params = {
         "self": {"kernel": jnp.zeros((1, 1)), "bias": jnp.zeros(1)},
         "neighbour": {"kernel": jnp.ones((1, 1))},

@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import pytest
+from edge_graph import edge_graph
 
 from recjax import layers
 
@@ -12,16 +12,8 @@ from recjax import layers
 N, E, D = 6, 15, 3
 
 
-def make(weight, senders, receivers, num=N):
-    return jraph.GraphsTuple(
-        nodes=None,
-        edges={"weight": jnp.asarray(weight)},
-        globals=None,
-        senders=jnp.asarray(senders, jnp.int32),
-        receivers=jnp.asarray(receivers, jnp.int32),
-        n_node=jnp.array([num]),
-        n_edge=jnp.array([len(senders)]),
-    )
+def make(*edges, num=N):
+    return edge_graph(*edges, num=num)
 
 
 def edges(rng):
@@ -65,7 +57,7 @@ def test_bfloat16_is_summed_in_float32():
 
     def run(function, weight, senders, receivers, x, **settings):
         weight = np.array(weight, np.float32)
-        graph = make(weight, np.array(senders), np.array(receivers), len(x))
+        graph = make(weight, np.array(senders), np.array(receivers), num=len(x))
         out = function(graph, jnp.array(x, jnp.bfloat16)[:, None], **settings)
         assert out.dtype == jnp.bfloat16
         return float(out[0, 0])
@@ -119,7 +111,7 @@ def test_only_the_direction_of_a_row_is_sent(rng):
 
 
 def test_a_row_of_zeros_sends_zeros_with_a_finite_derivative():
-    graph = make(np.ones(2, np.float32), np.array([0, 1]), np.array([1, 0]), 2)
+    graph = make(np.ones(2, np.float32), np.array([0, 1]), np.array([1, 0]), num=2)
 
     def run(x):
         return layers.propagate_normalised(graph, x, depth=1, self_weight=0.25)
@@ -132,7 +124,7 @@ def test_a_row_of_zeros_sends_zeros_with_a_finite_derivative():
 
 
 def test_a_row_that_is_no_number_is_not_hidden():
-    graph = make(np.ones(1, np.float32), np.array([0]), np.array([1]), 2)
+    graph = make(np.ones(1, np.float32), np.array([0]), np.array([1]), num=2)
     out = layers.propagate_normalised(
         graph, np.array([[np.nan], [1.0]], np.float32), depth=1, self_weight=0.5
     )

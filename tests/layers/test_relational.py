@@ -2,9 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-import jraph
 import numpy as np
 import pytest
+from edge_graph import edge_graph
 
 from recjax import layers
 from recjax.sparse import make_layout
@@ -36,19 +36,8 @@ def edges(rng):
     return weight.astype(np.float32), senders, receivers, relation
 
 
-def make(weight, senders, receivers, relation, num=N):
-    return jraph.GraphsTuple(
-        nodes=None,
-        edges={
-            "weight": jnp.asarray(weight),
-            "relation": jnp.asarray(relation, jnp.int32),
-        },
-        globals=None,
-        senders=jnp.asarray(senders, jnp.int32),
-        receivers=jnp.asarray(receivers, jnp.int32),
-        n_node=jnp.array([num]),
-        n_edge=jnp.array([len(senders)]),
-    )
+def make(*edges, num=N):
+    return edge_graph(*edges, num=num)
 
 
 def setting(rng, name):
@@ -129,7 +118,7 @@ def test_no_vector_an_edge_or_relation_is_kept(name):
     order = np.argsort(ends[1])
     ends, relation = ends[:, order], relation[order]
     layout = make_layout(*ends, num_senders=num, num_receivers=num)
-    graph = make(weight, *ends, relation, num)._replace(globals={"layout": layout})
+    graph = make(weight, *ends, relation, num=num)._replace(globals={"layout": layout})
     nodes = jax.ShapeDtypeStruct((num, width), jnp.float32)
 
     def loss(params, nodes, graph):
@@ -143,7 +132,7 @@ def test_bfloat16_shares_are_taken_in_float32():
     # 1 / 257 is 1 / 256 in bfloat16.
     num = 257
     ends = np.arange(1, num + 1), np.zeros(num, int)
-    graph = make(np.ones(num), *ends, np.zeros(num, int), num + 1)
+    graph = make(np.ones(num), *ends, np.zeros(num, int), num=num + 1)
     graph = graph._replace(edges={"relation": graph.edges["relation"]})
     params = {
         "self": {"kernel": jnp.zeros((1, 1)), "bias": jnp.zeros(1)},
