@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import jraph
 
-from recjax.layers._edges import rows_of
+from recjax.layers._segment import segment_powers
 from recjax.sparse import (
     Layout,
     edge_dot,
@@ -111,21 +111,10 @@ def attend(
     layout: Layout | None,
 ) -> jax.Array:
     """Values ``[N, H, D]`` of senders, weighted by the softmax of scores ``[E, H]``."""
-    counts = scores != -jnp.inf
-    if where is not None:
-        counts &= where[:, None]
-    num, is_sorted = len(values), layout is not None
-    # The weights do not depend on what is subtracted, so neither do derivatives.
-    top = jax.ops.segment_max(
-        jnp.where(counts, jax.lax.stop_gradient(scores), -jnp.inf),
-        receivers,
-        num,
-        indices_are_sorted=is_sorted,
-    )
-    # Masked before the exponential as well as after: its derivative could be infinite.
-    shifted = jnp.where(counts, scores - rows_of(top, receivers), 0)
-    power = jnp.where(counts, jnp.exp(shifted), 0)
-    total = jax.ops.segment_sum(power, receivers, num, indices_are_sorted=is_sorted)
+    num = len(values)
+    if not num:
+        return values
+    power, total = segment_powers(scores, receivers, num, where, layout is not None)
     # Divided at the nodes, of which there are fewer than edges.
     received = neighbour_sum(
         keep_live(values, where, senders).astype(scores.dtype),

@@ -10,12 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.layers._dense import dense, init_dense
 from recjax.layers._modalities import (
     Arrays,
     Modality,
     any_present,
-    dense,
-    init_dense,
     keep,
     prepare,
     total,

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import jraph
 
+from recjax.layers._dense import dense, init_dense, project
 from recjax.layers._edges import Edges, read_relations, rows_of, weighted_edges
-from recjax.layers._modalities import dense, init_dense, project
 from recjax.sparse import Layout, neighbour_sum
 from recjax.types import Params
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import jraph
 
+from recjax.layers._dense import dense, init_dense, project
 from recjax.layers._edges import Edges, rows_of, weighted_edges
-from recjax.layers._modalities import dense, init_dense, project
 from recjax.layers._segment import segment_max
 from recjax.sparse import graph_sum, neighbour_sum
 from recjax.types import Params

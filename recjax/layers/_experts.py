@@ -9,14 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recjax.layers._modalities import (
-    Arrays,
-    dense,
-    init_dense,
-    keep,
-    prepare,
-    total,
-)
+from recjax.layers._dense import dense, init_dense
+from recjax.layers._modalities import Arrays, keep, prepare, total
 from recjax.types import Params
 
 

@@ -13,16 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from recjax.layers._modalities import (
-    Arrays,
-    any_present,
-    dense,
-    init_dense,
-    keep,
-    prepare,
-    project,
-    total,
-)
+from recjax.layers._dense import dense, init_dense, project
+from recjax.layers._modalities import Arrays, any_present, keep, prepare, total
 from recjax.types import Params
 
 

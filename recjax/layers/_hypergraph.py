@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from recjax.layers._modalities import init_dense, project
+from recjax.layers._dense import init_dense, project
 from recjax.sparse import Layout, Transpose, neighbour_sum
 from recjax.types import Params
 

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import jraph
 
+from recjax.layers._dense import dense, init_dense
 from recjax.sparse import graph_sum
 from recjax.types import Params
 
@@ -32,10 +32,7 @@ def init_message_passing(key: jax.Array, width_in: int, width_out: int) -> Param
     self_key, neighbour_key = jax.random.split(key)
     init = nn.initializers.glorot_uniform()
     return {
-        "self": {
-            "kernel": init(self_key, (width_in, width_out)),
-            "bias": jnp.zeros(width_out),
-        },
+        "self": init_dense(self_key, width_in, width_out),
         "neighbour": {"kernel": init(neighbour_key, (width_in, width_out))},
     }
 
@@ -83,13 +80,8 @@ def message_passing(
       Gilmer et al., Neural message passing, ICML 2017; Hamilton et al., GraphSAGE,
       NeurIPS 2017 (separate matrices for a node and its neighbours).
     """
-    kernel = params["self"]["kernel"]
-    if nodes.shape[-1] != kernel.shape[0]:
-        raise ValueError(
-            f"nodes {nodes.shape} do not fit the kernel {kernel.shape}: the last axis "
-            "of the one must be the first of the other"
-        )
+    own = dense("nodes", nodes, params["self"])
     # The product with the kernel first: the neighbour sum is then as narrow as the
     # result.
     received = graph_sum(graph, nodes @ params["neighbour"]["kernel"])
-    return activation(nodes @ kernel + received + params["self"]["bias"][None])
+    return activation(own + received)

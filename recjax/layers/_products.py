@@ -11,15 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recjax.layers._modalities import (
-    Arrays,
-    any_present,
-    dense,
-    init_dense,
-    keep,
-    prepare,
-    project,
-)
+from recjax.layers._dense import dense, init_dense, project
+from recjax.layers._modalities import Arrays, any_present, keep, prepare
 from recjax.types import Params
 
 

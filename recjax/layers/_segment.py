@@ -171,9 +171,36 @@ def segment_softmax(
     References:
       Velickovic et al., Graph attention networks, ICLR 2018, equation 2.
     """
-    logits, receivers, counts = _prepare(logits, receivers, num_receivers, where)
+    logits = jnp.asarray(logits)
     if not num_receivers:
+        _prepare(logits, receivers, num_receivers, where)
         return jnp.zeros_like(logits)
+    power, total = segment_powers(logits, receivers, num_receivers, where, is_sorted)
+    share = power / jnp.where(total > 0, total, 1)[receivers]
+    return share.astype(logits.dtype)
+
+
+def segment_powers(
+    logits: jax.Array,
+    receivers: jax.Array,
+    num_receivers: int,
+    where: jax.Array | None,
+    is_sorted: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """What a softmax divides: ``exp(x_e - top)``, and its sum at each receiver.
+
+    Args:
+      logits: ``[E, ...]``, x; the largest of each receiver is its top.
+      receivers: ``[E]``.
+      num_receivers: positive.
+      where: ``[E]`` or None.
+      is_sorted: promise that the receivers are ascending.
+
+    Returns:
+      ``[E, ...]`` and ``[num_receivers, ...]``, in float32 or wider; 0 for edges that
+      do not count.
+    """
+    logits, receivers, counts = _prepare(logits, receivers, num_receivers, where)
     counts = _like(counts, logits) & (logits != -jnp.inf)
     wide = jnp.where(counts, logits, 0)
     wide = wide.astype(jnp.promote_types(logits.dtype, jnp.float32))
@@ -187,9 +214,7 @@ def segment_softmax(
     # Masked before the exponential as well as after: its derivative could be infinite.
     shifted = jnp.where(counts, wide - top[receivers], 0)
     power = jnp.where(counts, jnp.exp(shifted), 0)
-    total = _sum(power, receivers, num_receivers, is_sorted)
-    share = power / jnp.where(total > 0, total, 1)[receivers]
-    return share.astype(logits.dtype)
+    return power, _sum(power, receivers, num_receivers, is_sorted)
 
 
 def _prepare(
