@@ -1,5 +1,7 @@
 """The neighbour sum against a dense product: values, derivatives, batches, types."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,18 +46,25 @@ def random_edges(rng, num_senders=7, num_receivers=5, num_edges=23, *, symmetric
     return edges, layout, dense
 
 
+def over(senders, receivers, dense, layout, implementation=None):
+    """`neighbour_sum` over these edges, of features and weights."""
+    return functools.partial(
+        neighbour_sum,
+        senders=senders,
+        receivers=receivers,
+        num_receivers=len(dense),
+        layout=layout,
+        implementation=implementation,
+    )
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_equals_the_dense_product(rng, implementation, symmetric):
     edges, layout, dense = random_edges(rng, symmetric=symmetric)
     x = rng.normal(size=(7, 3)).astype(np.float32)
-    out = neighbour_sum(
-        x,
-        *edges,
-        num_receivers=len(dense),
-        layout=layout,
-        implementation=implementation,
-    )
+    weight, *ends = edges
+    out = over(*ends, dense, layout, implementation)(x, weight)
     np.testing.assert_allclose(out, dense @ x, rtol=1e-5, atol=1e-6)
 
 
@@ -67,15 +76,7 @@ def test_derivatives_equal_those_of_the_dense_product(rng, implementation, symme
     target = rng.normal(size=(len(dense), 3)).astype(np.float32)
 
     def loss(x, weight):
-        out = neighbour_sum(
-            x,
-            weight,
-            senders,
-            receivers,
-            num_receivers=len(dense),
-            layout=layout,
-            implementation=implementation,
-        )
+        out = over(senders, receivers, dense, layout, implementation)(x, weight)
         return jnp.sum(out * target)
 
     grad_x, grad_weight = jax.jit(jax.grad(loss, (0, 1)))(x, weight)
@@ -92,15 +93,7 @@ def test_numeric_derivatives_in_float64(rng, implementation):
         weight = jnp.asarray(weight, jnp.float64)
 
         def function(x, weight):
-            return neighbour_sum(
-                x,
-                weight,
-                senders,
-                receivers,
-                num_receivers=len(dense),
-                layout=layout,
-                implementation=implementation,
-            )
+            return over(senders, receivers, dense, layout, implementation)(x, weight)
 
         assert function(x, weight).dtype == jnp.float64
         check_grads(function, (x, weight), order=1, modes=["rev"])
@@ -113,15 +106,7 @@ def test_vmap_over_features_and_over_weights_equals_a_loop(rng, implementation):
     weights = np.stack([weight, 2 * weight, -weight, 0 * weight])
 
     def one(x, weight):
-        return neighbour_sum(
-            x,
-            weight,
-            senders,
-            receivers,
-            num_receivers=len(dense),
-            layout=layout,
-            implementation=implementation,
-        )
+        return over(senders, receivers, dense, layout, implementation)(x, weight)
 
     shared = jax.vmap(one, (0, None))(xs, weight)
     np.testing.assert_allclose(shared, dense @ xs, rtol=1e-5, atol=1e-5)
@@ -192,15 +177,9 @@ def test_heads_have_weights_of_their_own(rng, implementation, symmetric):
     np.add.at(matrix, (slice(None), receivers, senders), weight.T)
 
     def function(x, weight):
-        return neighbour_sum(
-            x,
-            weight,
-            senders,
-            receivers,
-            num_receivers=len(dense),
-            layout=general_layout(layout, senders),
-            implementation=implementation,
-        )
+        return over(
+            senders, receivers, dense, general_layout(layout, senders), implementation
+        )(x, weight)
 
     out, pull = jax.vjp(jax.jit(function), x, weight)
     expected = np.einsum("hrs,shd->rhd", matrix, x)
@@ -283,14 +262,8 @@ def test_the_same_bits_every_time(rng, implementation):
     @jax.jit
     def run(x):
         out, pull = jax.vjp(
-            lambda x: neighbour_sum(
-                x,
-                weight,
-                senders,
-                receivers,
-                num_receivers=len(dense),
-                layout=layout,
-                implementation=implementation,
+            lambda x: over(senders, receivers, dense, layout, implementation)(
+                x, weight
             ),
             x,
         )
@@ -306,15 +279,7 @@ def test_pallas_lowers_for_gpus_without_one(rng, dtype):
     (weight, senders, receivers), layout, dense = random_edges(rng)
 
     def loss(x):
-        out = neighbour_sum(
-            x,
-            weight,
-            senders,
-            receivers,
-            num_receivers=len(dense),
-            layout=layout,
-            implementation="pallas",
-        )
+        out = over(senders, receivers, dense, layout, "pallas")(x, weight)
         return jnp.sum(out.astype(jnp.float32) ** 2)
 
     shape = jax.ShapeDtypeStruct((7, 48), dtype)
