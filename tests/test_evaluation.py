@@ -588,11 +588,12 @@ class TestRecommend:
             recommend(Tables(), params, make_context(seen), **kwargs)
 
 
+@pytest.mark.parametrize("width", [2560, 2567])
 @pytest.mark.parametrize("k", [1, 5, 31])
-def test_top_k_by_blocks_is_top_k(rng, k):
+def test_top_k_by_blocks_is_top_k(rng, k, width):
     """Ties, infinities and NaN included; few distinct values make many ties."""
-    scores = rng.integers(0, 40, (6, 2560)).astype(np.float32)
-    scores[1] = rng.normal(size=2560)
+    scores = rng.integers(0, 40, (6, width)).astype(np.float32)
+    scores[1] = rng.normal(size=width)
     scores[2] = 1.0
     scores[3] = -np.inf
     scores[3, [7, 2000]] = 1.0

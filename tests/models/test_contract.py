@@ -14,7 +14,7 @@ from recjax.models import MF, GraphAlignment, LightGCN
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
-from recjax.types import Batch, Interactions, Spec
+from recjax.types import Batch, BatchVectors, Interactions, Spec
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
 PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
@@ -235,3 +235,23 @@ def test_objectives_are_their_losses(context):
     expected = np.log1p(np.exp(others - own[:, None])).mean()
     loss, _ = model.loss(params, context, batch, jax.random.key(0))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [Softmax(), SampledSoftmax(num_negatives=5)])
+def test_softmax_objectives_compare_cosines(context, objective):
+    """The length of a vector changes nothing, its direction does."""
+    batch = batch_of(objective, context)
+    keys = jax.random.split(jax.random.key(0), 3)
+    vectors = BatchVectors(
+        *(
+            jax.random.normal(key, (*ids.shape, 4))
+            for key, ids in zip(
+                keys, (batch.users, batch.items, batch.negatives), strict=True
+            )
+        )
+    )
+    expected = objective(vectors, context, batch)
+    scaled = BatchVectors(2 * vectors.users, 3 * vectors.items, 5 * vectors.negatives)
+    np.testing.assert_allclose(objective(scaled, context, batch), expected, rtol=1e-5)
+    turned = vectors._replace(users=-vectors.users)
+    assert abs(objective(turned, context, batch) - expected) > 1e-2
