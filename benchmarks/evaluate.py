@@ -36,7 +36,7 @@ def measure(
     problem: Problem,
     settings: Settings,
     *,
-    batch_size: int = 512,
+    batch_size: int = 8192,
     peer_users: int = 0,
 ) -> dict:
     """Times evaluations.
@@ -44,7 +44,7 @@ def measure(
     Args:
       problem: with test pairs.
       settings: of the run.
-      batch_size: users that we rank for at a time.
+      batch_size: users that we rank for at a time, at most.
       peer_users: users that peers rank for; 0 for all.
 
     Returns:
@@ -132,7 +132,7 @@ def measure(
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads options, measures, prints, and writes JSON where asked."""
     own = (
-        Option("batch_size", 512, "users that we rank for at a time"),
+        Option("batch_size", 8192, "users that we rank for at a time, at most"),
         Option("peer_users", 0, "users that peers rank for; 0 for all"),
     )
     command.run(measure, __doc__, argv, own=own, repeats=3)

@@ -11,17 +11,11 @@ import numpy as np
 from jax import lax
 
 from recjax import metrics as rank_metrics
+from recjax.chunks import chunk_scores, default_chunk_size, item_chunks
 from recjax.lists import contains, gather_rows, lengths
-from recjax.ranking import (
-    check_users,
-    chunk_scores,
-    default_chunk_size,
-    embed,
-    item_chunks,
-    rank,
-    user_batches,
-)
-from recjax.ranking import recommend as recommend
+from recjax.ranking import rank
+from recjax.recommendation import check_users, embed, user_batches
+from recjax.recommendation import recommend as recommend
 from recjax.types import Context, ItemLists, Params, Scorer
 
 _OF_HITS = {
@@ -62,7 +56,7 @@ def evaluate(
     seen: ItemLists | None = None,
     ks: Sequence[int] = (20,),
     metrics: Sequence[str] = ("recall", "ndcg"),
-    batch_size: int = 512,
+    batch_size: int = 8192,
     chunk_size: int | None = None,
     per_user: Literal[False] = False,
 ) -> dict[str, float]: ...
@@ -79,7 +73,7 @@ def evaluate(
     seen: ItemLists | None = None,
     ks: Sequence[int] = (20,),
     metrics: Sequence[str] = ("recall", "ndcg"),
-    batch_size: int = 512,
+    batch_size: int = 8192,
     chunk_size: int | None = None,
     per_user: Literal[True],
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]: ...
@@ -95,7 +89,7 @@ def evaluate(
     seen: ItemLists | None = None,
     ks: Sequence[int] = (20,),
     metrics: Sequence[str] = ("recall", "ndcg"),
-    batch_size: int = 512,
+    batch_size: int = 8192,
     chunk_size: int | None = None,
     per_user: bool = False,
 ) -> dict[str, float] | tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -120,7 +114,7 @@ def evaluate(
         ``coverage`` and ``gini`` are of all lists together; ``average_popularity`` is
         by training counts; ``auc`` is of all unseen items, has no cutoff, and costs a
         pass over the scores for each target of the user with most targets in a batch.
-      batch_size: users ranked at a time.
+      batch_size: users ranked at a time, at most.
       chunk_size: items scored at a time, see `recjax.ranking.rank`.
       per_user: also return the value of each user, for tests of significance.
 
@@ -164,7 +158,6 @@ def evaluate(
     # Users with as many targets share a batch: AUC makes a pass for each target.
     chosen = chosen[np.argsort(counts[chosen], kind="stable")]
 
-    batch_size = max(1, min(batch_size, len(chosen)))
     num_items = context.item_counts.shape[0]
     most = int(counts[chosen].max()) if "auc" in metrics and len(chosen) else 1
     plan = _Plan(

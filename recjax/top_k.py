@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_BLOCK = 16
+# Rows of a block.  There would be as many blocks as rows kept at sqrt(height / k).
+_BLOCK, _SMALL_BLOCK = 16, 8
 
 
 def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
@@ -33,23 +34,22 @@ def top_k(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
       ([[3.0, 3.0]], [[1, 2]])
     """
     height, width = scores.shape
-    num_blocks = -(-height // _BLOCK)
-    if 2 * (num_blocks + k * _BLOCK) > height:
+    size = _BLOCK if height > _BLOCK * _SMALL_BLOCK * k else _SMALL_BLOCK
+    num_blocks = -(-height // size)
+    if 2 * (num_blocks + k * size) > height:
         return _direct(scores.T, k)
-    pad = num_blocks * _BLOCK - height
+    pad = num_blocks * size - height
     if pad:
         scores = jnp.pad(scores, ((0, pad), (0, 0)), constant_values=-jnp.inf)
-    blocks = scores.reshape(num_blocks, _BLOCK, width)
+    blocks = scores.reshape(num_blocks, size, width)
     # Not blocks.max(1): the reduction of a CPU may pass over NaN.
-    highest = functools.reduce(jnp.maximum, [blocks[:, row] for row in range(_BLOCK)])
+    highest = functools.reduce(jnp.maximum, [blocks[:, row] for row in range(size)])
     # Ascending, so that of equal entries the one highest up still comes first.
     best = jnp.sort(top_k(highest, k)[1], axis=1)
-    kept = blocks[
-        best[:, :, None], jnp.arange(_BLOCK), jnp.arange(width)[:, None, None]
-    ]
+    kept = blocks[best[:, :, None], jnp.arange(size), jnp.arange(width)[:, None, None]]
     values, position = _direct(kept.reshape(width, -1), k)
-    block = jnp.take_along_axis(best, position // _BLOCK, axis=1)
-    return values, block * _BLOCK + position % _BLOCK
+    block = jnp.take_along_axis(best, position // size, axis=1)
+    return values, block * size + position % size
 
 
 def _direct(scores: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:

@@ -204,6 +204,17 @@ class Scorer(Protocol):
         ...
 
 
+class BoundedScorer(Scorer, Protocol):
+    """A scorer that can say of most items that they are out, without scoring them."""
+
+    def score_bound(self, params: Params, state: Any) -> tuple[jax.Array, jax.Array]:
+        """Factors ``[U]`` and ``[I]``, float32, none negative.
+
+        No score ``s_ui``, as computed, exceeds the product of the factors of u and i.
+        """
+        ...
+
+
 class Recommender(Scorer, Protocol):
     """A model that is trained by gradient steps.
 

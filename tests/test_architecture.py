@@ -18,7 +18,7 @@ LAYERS = (
     ("sampling", "graphs", "layers", "losses", "metrics"),
     ("objectives", "data"),
     ("models",),
-    ("ranking", "evaluation", "checkpoint"),
+    ("chunks", "ranking", "recommendation", "evaluation", "checkpoint"),
     ("training",),
     ("config", "run_folder", "pipeline"),
     ("cli", "options", "commands", "__main__"),
@@ -58,7 +58,9 @@ def test_training_and_evaluation_know_no_model():
         if dotted(path).split(".")[1:2] in (
             ["training"],
             ["evaluation"],
+            ["chunks"],
             ["ranking"],
+            ["recommendation"],
             ["checkpoint"],
             ["sampling"],
         ):

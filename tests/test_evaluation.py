@@ -10,10 +10,11 @@ import jraph
 import numpy as np
 import pytest
 
+from recjax.chunks import item_chunks
 from recjax.evaluation import METRICS, evaluate, recommend
 from recjax.lists import item_lists
 from recjax.models._dot import dot_score
-from recjax.ranking import item_chunks, rank
+from recjax.ranking import rank
 from recjax.top_k import top_k
 from recjax.types import Context, Embeddings, ItemLists, NegativeTable
 

@@ -12,7 +12,7 @@ from recjax.layers import (
     propagate_rows,
     unit_length,
 )
-from recjax.models._dot import dot_score
+from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
     init_nodes,
@@ -59,6 +59,7 @@ class LightGCN:
     first steps turn the vectors; the paper's, for dot products, is 0.1."""
 
     score = staticmethod(dot_score)
+    score_bound = staticmethod(dot_bound)
 
     @property
     def num_negatives(self) -> int:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.layers import unit_length
-from recjax.models._dot import dot_score
+from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
     init_nodes,
@@ -47,6 +47,7 @@ class MF:
     """Ridge of the least squares that gives a newcomer a vector."""
 
     score = staticmethod(dot_score)
+    score_bound = staticmethod(dot_bound)
 
     @property
     def num_negatives(self) -> int:
