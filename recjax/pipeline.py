@@ -31,7 +31,7 @@ from recjax.run_folder import (
     write_json,
 )
 from recjax.training import Record, Training, fit, restore_params
-from recjax.types import Context, ItemLists, Params, Spec
+from recjax.types import Context, ItemLists, Params, Spec, prepare
 
 CONFIG_TYPES = (*MODELS.values(), *OBJECTIVES.values(), Training)
 REPORTED = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
@@ -98,6 +98,7 @@ def train(
             path = find(dataset)
             data = load(path)
             spec, context = build_context(data, attributes, training.negative_power)
+            context = prepare(model, context)
         config = {
             "dataset": str(Path(path).resolve()),
             "split_hash": data.split_hash,
@@ -230,6 +231,7 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
     spec, context = build_context(
         dataset, config["attributes"], training.negative_power
     )
+    context = prepare(model, context)
     if hasattr(model, "solve"):
         return Loaded(config, model, model.solve(context), dataset, context)
     with Checkpoints(Path(run) / "checkpoints") as checkpoints:

@@ -125,6 +125,7 @@ class Context(NamedTuple):
       item_counts: ``[I]`` float32, training pairs of each item.
       negatives: the table that `recjax.sampling.sample_negatives` draws from.
       features: item feature tables by name.
+      prepared: what a model made of all this before training, by name; see `prepare`.
     """
 
     graph: jraph.GraphsTuple
@@ -134,6 +135,7 @@ class Context(NamedTuple):
     item_counts: jax.Array
     negatives: NegativeTable
     features: dict[str, Feature]
+    prepared: dict[str, Any] = {}  # noqa: RUF012 - nobody writes to it
 
 
 class Batch(NamedTuple):
@@ -176,6 +178,56 @@ class Embeddings(NamedTuple):
 
     users: jax.Array
     items: jax.Array
+
+
+def prepare(model: Any, context: Context) -> Context:
+    """The context with what a model makes of it before training.
+
+    Args:
+      model: one with a ``prepare`` of its own, or any other.
+      context: the training data.
+
+    Returns:
+      The context with ``prepared`` filled; as it is where the model needs nothing.
+
+    Examples:
+      >>> import numpy as np
+      >>> from recjax.data import make_context
+      >>> from recjax.models import MF
+      >>> train = Interactions(np.array([0]), np.array([0]))
+      >>> prepare(MF(), make_context(train, Spec(1, 1))).prepared
+      {}
+    """
+    if not hasattr(model, "prepare"):
+        return context
+    return context._replace(prepared=jax.device_put(model.prepare(context)))
+
+
+def prepared(context: Context, name: str) -> Any:
+    """An entry of ``context.prepared``.
+
+    Args:
+      context: the training data.
+      name: of the entry.
+
+    Returns:
+      The entry.
+
+    Raises:
+      ValueError: the context was not prepared for the model that asks.
+
+    Examples:
+      >>> context = Context(*[None] * 7, prepared={"answer": 42})
+      >>> prepared(context, "answer")
+      42
+    """
+    if name not in context.prepared:
+        raise ValueError(
+            f"the context holds no {name!r} (it holds {sorted(context.prepared)}): "
+            "call context = recjax.types.prepare(model, context) first, with the model "
+            "that is trained or ranks"
+        )
+    return context.prepared[name]
 
 
 class Scorer(Protocol):
@@ -235,6 +287,28 @@ class Recommender(Scorer, Protocol):
         self, params: Params, context: Context, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Loss of one batch, and scalars worth logging."""
+        ...
+
+
+class PreparedRecommender(Recommender, Protocol):
+    """A model that needs more than the context has, such as graphs between items."""
+
+    def prepare(self, context: Context) -> dict[str, Any]:
+        """What ``context.prepared`` is to hold: on the host, once, without parameters.
+
+        It is what any seed and any learning rate can share.
+        """
+        ...
+
+
+class RefreshingRecommender(Recommender, Protocol):
+    """A model whose graphs change from epoch to epoch, and stay within one."""
+
+    def refresh(self, params: Params, context: Context, key: jax.Array) -> Context:
+        """The context of one epoch; on device, compiled with it.
+
+        Scoring does not see it: what is drawn at random is for training only.
+        """
         ...
 
 

@@ -1,5 +1,6 @@
 """Losses: scores in, a scalar out; masked rows do not count."""
 
+from recjax.losses._contrast import alignment_loss, info_nce_loss, uniformity_loss
 from recjax.losses._pairwise import bce_loss, bpr_loss
 from recjax.losses._regularise import batch_l2_loss, table_l2_loss
 from recjax.losses._softmax import (
@@ -9,11 +10,14 @@ from recjax.losses._softmax import (
 )
 
 __all__ = [
+    "alignment_loss",
     "batch_l2_loss",
     "bce_loss",
     "bpr_loss",
     "full_softmax_loss",
     "in_batch_softmax_loss",
+    "info_nce_loss",
     "sampled_softmax_loss",
     "table_l2_loss",
+    "uniformity_loss",
 ]

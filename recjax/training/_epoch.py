@@ -69,7 +69,8 @@ def make_epoch(
     state is donated.
 
     Args:
-      model: the model.
+      model: the model; one with a ``refresh`` makes the epoch's context first, see
+        `recjax.types.RefreshingRecommender`.
       optimizer: from optax.
       batch_size: B.
       pairs: see `Training`.
@@ -100,6 +101,10 @@ def make_epoch(
             jax.random.fold_in(state.key, state.epoch)
         )
         rows, weight = epoch_rows(order_key, num_rows, batch_size)
+        if hasattr(model, "refresh"):
+            # A number that no step has.
+            key = jax.random.fold_in(steps_key, rows.shape[0])
+            context = model.refresh(state.params, context, key)
 
         def step(carry, xs):
             params, opt_state = carry

@@ -118,7 +118,8 @@ def fit(
 
     Args:
       model: the model.
-      context: the training data.
+      context: the training data, prepared where the model asks for it
+        (`recjax.types.prepare`).
       spec: sizes of the dataset.
       training: settings.
       valid: each user's validation items, for choosing the epoch; None trains for all

@@ -62,6 +62,31 @@ def batch_l2(x):
     return squares[x["where"]].sum() / (2 * max(x["where"].sum(), 1))
 
 
+def cosine(x, y):
+    lengths = np.linalg.norm(x, axis=-1) * np.linalg.norm(y, axis=-1)
+    return (x * y).sum(-1) / np.where(lengths == 0, 1, lengths)
+
+
+def info_nce(x, b):
+    logits = cosine(x["left"][b][None], x["right"][x["where"]]) / 0.5
+    return np.logaddexp.reduce(logits) - cosine(x["left"][b], x["right"][b]) / 0.5
+
+
+def info_nce_candidates(x, b):
+    logits = cosine(x["left"][b][None], x["others"]) / 0.5
+    return np.logaddexp.reduce(logits) - cosine(x["left"][b], x["right"][b]) / 0.5
+
+
+def uniformity(x):
+    rows = x["left"][x["where"]]
+    terms = [
+        4 * cosine(rows[i], rows[j]) - 4
+        for i in range(len(rows))
+        for j in range(i + 1, len(rows))
+    ]
+    return np.log(np.mean(np.exp(terms))) if terms else 0.0
+
+
 row = functools.partial(
     Case,
     sizes={"B": 8},
@@ -130,6 +155,54 @@ CASES = (
         axes={"positive": "B", "negatives": "B", "log_q": "B", "where": "B"},
         reference=by_row(sampled),
         large=("positive", "negatives"),
+    ),
+    row(
+        name="info_nce_loss",
+        function=losses.info_nce_loss,
+        call=both(
+            functools.partial(losses.info_nce_loss, temperature=0.5), "left", "right"
+        ),
+        make=functools.partial(make, left=(D,), right=(D,)),
+        axes={"left": "B", "right": "B", "where": "B"},
+        reference=by_row(info_nce),
+        large=("left", "right"),
+    ),
+    row(
+        name="info_nce_loss, candidates",
+        function=losses.info_nce_loss,
+        call=lambda x: both(
+            functools.partial(
+                losses.info_nce_loss, temperature=0.5, candidates=x["others"]
+            ),
+            "left",
+            "right",
+        )(x),
+        make=lambda rng, B, num: (
+            make(rng, B, left=(D,), right=(D,)) | {"others": rng.normal(size=(num, D))}
+        ),
+        sizes={"B": 8, "C": 5},
+        axes={"left": "B", "right": "B", "others": "C", "where": "B"},
+        reference=by_row(info_nce_candidates),
+        order=("B", "C"),
+        large=("left", "right"),
+    ),
+    row(
+        name="alignment_loss",
+        function=losses.alignment_loss,
+        call=both(losses.alignment_loss, "left", "right"),
+        make=functools.partial(make, left=(D,), right=(D,)),
+        axes={"left": "B", "right": "B", "where": "B"},
+        reference=by_row(lambda x, b: 2 - 2 * cosine(x["left"][b], x["right"][b])),
+        large=("left", "right"),
+    ),
+    row(
+        name="uniformity_loss",
+        function=losses.uniformity_loss,
+        call=lambda x: losses.uniformity_loss(x["left"], where=x["where"]),
+        make=functools.partial(make, left=(D,)),
+        axes={"left": "B", "where": "B"},
+        out="",
+        reference=uniformity,
     ),
     row(
         name="batch_l2_loss",

@@ -1,0 +1,144 @@
+"""Losses that bring two vectors of one thing together, and spread all others."""
+
+import jax
+import jax.numpy as jnp
+
+from recjax.layers import unit_length
+from recjax.losses._rows import keep_rows
+from recjax.reduce import ReduceFn, reduce_masked
+
+
+def info_nce_loss(
+    left: jax.Array,
+    right: jax.Array,
+    *,
+    temperature: float,
+    candidates: jax.Array | None = None,
+    where: jax.Array | None = None,
+    reduce_fn: ReduceFn | None = jnp.mean,
+) -> jax.Array:
+    """InfoNCE, ``-s(x_b, y_b) + log sum over c of exp s(x_b, z_c)``, s = cosine / t.
+
+    Args:
+      left: x ``[B, D]``.
+      right: y ``[B, D]``, the positive of each row.
+      temperature: t.
+      candidates: z ``[C, D]``, all that the positive competes with; itself should be
+        among them.  None for the rows of ``right`` that count.
+      where: ``[B]`` rows that count.
+      reduce_fn: over rows; None for a loss a row.
+
+    Returns:
+      A scalar, or ``[B]``.
+
+    Raises:
+      ValueError: the shapes do not fit.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> x = jnp.eye(2)
+      >>> float(info_nce_loss(x, x, temperature=1.0).round(4))  # log(e + 1) - 1
+      0.3133
+
+    References:
+      van den Oord et al., Representation learning with contrastive predictive coding,
+      2018, equation 4; with cosines, Chen et al., SimCLR, ICML 2020, equation 1.
+    """
+    if left.ndim != 2 or left.shape != right.shape:
+        raise ValueError(f"left {left.shape} and right {right.shape} must be [B, D]")
+    if candidates is not None and candidates.shape[1:] != left.shape[1:]:
+        raise ValueError(
+            f"candidates {candidates.shape} must be [C, D] for rows {left.shape}"
+        )
+    left, right = map(unit_length, keep_rows(where, left, right))
+    others = right if candidates is None else unit_length(candidates)
+    logits = left @ others.T / temperature
+    if candidates is None and where is not None:
+        counts = where.astype(bool)
+        # Its own column stays in a row that does not count: the sum is never empty.
+        stays = counts[None] | jnp.eye(len(right), dtype=bool)
+        logits = jnp.where(stays, logits, -jnp.inf)
+    positive = jnp.sum(left * right, axis=1) / temperature
+    losses = jax.nn.logsumexp(logits, axis=1) - positive
+    return reduce_masked(losses, where, reduce_fn)
+
+
+def alignment_loss(
+    left: jax.Array,
+    right: jax.Array,
+    *,
+    where: jax.Array | None = None,
+    reduce_fn: ReduceFn | None = jnp.mean,
+) -> jax.Array:
+    """Squared distance on the unit sphere, ``|x_b / |x_b| - y_b / |y_b||^2``.
+
+    Args:
+      left: x ``[B, D]``.
+      right: y ``[B, D]``.
+      where: ``[B]`` rows that count.
+      reduce_fn: over rows; None for a loss a row.
+
+    Returns:
+      A scalar, or ``[B]``.
+
+    Raises:
+      ValueError: the shapes do not fit.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> float(alignment_loss(jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 3.0]])))
+      2.0
+
+    References:
+      Wang and Isola, Understanding contrastive representation learning through
+      alignment and uniformity on the hypersphere, ICML 2020, section 4.2.1.
+    """
+    if left.ndim != 2 or left.shape != right.shape:
+        raise ValueError(f"left {left.shape} and right {right.shape} must be [B, D]")
+    left, right = map(unit_length, keep_rows(where, left, right))
+    losses = jnp.sum((left - right) ** 2, axis=1)
+    return reduce_masked(losses, where, reduce_fn)
+
+
+def uniformity_loss(
+    vectors: jax.Array, *, t: float = 2.0, where: jax.Array | None = None
+) -> jax.Array:
+    """How unevenly directions cover the sphere, ``log mean of exp(-t |x_i - x_j|^2)``.
+
+    The mean is over all pairs i < j of different rows, of unit length.
+
+    Args:
+      vectors: x ``[B, D]``.
+      t: sharpness of the kernel.
+      where: ``[B]`` rows that count.
+
+    Returns:
+      A scalar; 0 where fewer than two rows count.
+
+    Raises:
+      ValueError: the shapes do not fit.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> round(float(uniformity_loss(jnp.array([[1.0, 0.0], [0.0, 2.0]]))), 4)
+      -4.0
+
+    References:
+      Wang and Isola, ICML 2020, section 4.1.2.
+    """
+    if vectors.ndim != 2:
+        raise ValueError(f"vectors {vectors.shape} must be [B, D]")
+    (vectors,) = keep_rows(where, vectors)
+    vectors = unit_length(vectors)
+    size = vectors.shape[0]
+    # Of unit length, so that |x - y|^2 = 2 - 2 x.y.
+    exponents = 2 * t * (vectors @ vectors.T) - 2 * t
+    pairs = ~jnp.eye(size, dtype=bool)
+    if where is not None:
+        counts = where.astype(bool)
+        pairs &= counts[:, None] & counts[None]
+    enough = jnp.any(pairs)
+    exponents = jnp.where(pairs | ~enough, exponents, -jnp.inf)
+    count = jnp.maximum(jnp.sum(pairs.astype(exponents.dtype)), 1.0)
+    value = jax.nn.logsumexp(exponents) - jnp.log(count)
+    return jnp.where(enough, value, 0.0)
