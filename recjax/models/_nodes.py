@@ -4,12 +4,23 @@ All nodes share one table, users first, then items, then attributes: propagation
 it as it is, and the optimizer passes over it once.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
+from recjax.layers import newcomer_sum, propagate_layers, unit_length
 from recjax.losses import batch_l2_loss
 from recjax.objectives import Objective
-from recjax.types import Batch, BatchVectors, Context, Embeddings, Params, Spec
+from recjax.types import (
+    Batch,
+    BatchVectors,
+    Context,
+    Embeddings,
+    ItemLists,
+    Params,
+    Spec,
+)
 
 
 def init_nodes(key: jax.Array, spec: Spec, dim: int, *, scale: float = 0.1) -> Params:
@@ -52,6 +63,44 @@ def split_batch(rows: jax.Array, batch: Batch) -> BatchVectors:
     size = len(batch.users)
     negatives = rows[2 * size :].reshape(*batch.negatives.shape, rows.shape[1])
     return BatchVectors(rows[:size], rows[size : 2 * size], negatives)
+
+
+def add_to_items(vectors: BatchVectors, items: jax.Array, batch: Batch) -> BatchVectors:
+    """Vectors of a batch, to whose items rows of a table ``[I, D]`` are added."""
+    return vectors._replace(
+        items=vectors.items + items[batch.items],
+        negatives=vectors.negatives + items[batch.negatives],
+    )
+
+
+def newcomer_nodes(
+    nodes: jax.Array, context: Context, histories: ItemLists, *, depth: int
+) -> jax.Array:
+    """What LightGCN gives newcomers, who receive from their items layer by layer.
+
+    Args:
+      nodes: ``[N, D]``, layer 0.
+      context: the training data.
+      histories: B lists.
+      depth: L.
+
+    Returns:
+      ``[B, D]``.
+    """
+    layers = propagate_layers(context.graph, nodes, depth=depth)
+    # A newcomer has no vector of its own: layer 0 is zero, and layer k + 1 comes
+    # from layer k of the items.
+    items = [split_nodes(layer, context).items for layer in layers[:-1]]
+    start = jnp.zeros_like(split_nodes(nodes, context).items)
+    return newcomer_sum(sum(items, start) / len(layers), context.item_counts, histories)
+
+
+def comparable(objective: Objective, vectors: Any) -> Any:
+    """Vectors ``[..., D]``, or a tree of them, of unit length for a cosine objective.
+
+    Their dot products are then what the objective compares.
+    """
+    return jax.tree.map(unit_length, vectors) if objective.cosine else vectors
 
 
 def objective_with_l2(

@@ -3,19 +3,14 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
-from recjax.layers import (
-    newcomer_sum,
-    propagate,
-    propagate_layers,
-    propagate_rows,
-    unit_length,
-)
+from recjax.layers import propagate, propagate_rows
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
+    comparable,
     init_nodes,
+    newcomer_nodes,
     objective_with_l2,
     split_batch,
     split_nodes,
@@ -73,24 +68,14 @@ class LightGCN:
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The rows of E, of unit length under a cosine objective."""
         nodes = propagate(context.graph, params["nodes"], depth=self.layers)
-        embeddings = split_nodes(nodes, context)
-        if self.objective.cosine:
-            embeddings = Embeddings(*map(unit_length, embeddings))
-        return embeddings
+        return comparable(self.objective, split_nodes(nodes, context))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers receive from the items of their list, layer by layer."""
-        layers = propagate_layers(context.graph, params["nodes"], depth=self.layers)
-        # A newcomer has no vector of its own: layer 0 is zero, and layer k + 1 comes
-        # from layer k of the items.
-        items = [split_nodes(layer, context).items for layer in layers[:-1]]
-        total = sum(items, jnp.zeros_like(state.items)) / len(layers)
-        users = newcomer_sum(total, context.item_counts, histories)
-        if self.objective.cosine:
-            users = unit_length(users)
-        return state._replace(users=users)
+        users = newcomer_nodes(params["nodes"], context, histories, depth=self.layers)
+        return state._replace(users=comparable(self.objective, users))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
