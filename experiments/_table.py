@@ -440,6 +440,7 @@ def run_table(
             "valid": data.target_rows("valid").num_rows,
         },
         "protocol": _protocol(table, data.spec),
+        "retrained": table.retrain,
         "shown": list(table.shown),
     }
     store = _results.Store(out, head, tuple(table.rows))

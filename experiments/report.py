@@ -22,6 +22,11 @@ _ON_TEST = (
     "their epoch so."
 )
 
+_RETRAINED = (
+    "Trained on train and valid: to be compared with published figures only where the "
+    "papers train on both."
+)
+
 
 def _figure(value: float) -> str:
     text = f"{value:.4f}"
@@ -95,6 +100,8 @@ def section(found: Mapping[str, Any]) -> str:
     ]
     if any("best_on_test" in row for row in rows.values()):
         lines += ["", _ON_TEST]
+    if found.get("retrained") and any(row["published"] for row in rows.values()):
+        lines += ["", _RETRAINED]
     notes = [f"- {name}: {row['note']}" for name, row in rows.items() if row["note"]]
     if notes:
         lines += ["", *notes]

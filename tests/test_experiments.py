@@ -140,7 +140,10 @@ def test_retraining_sees_valid_and_the_mean_of_the_chosen_epochs(dataset):
     rows = {"MF": ROWS["MF"], "knn": Row(ItemKNN())}
     found = _table.run_table(
         Table("small", rows, retrain=True), dataset, seeds=2, best_on_test=True
-    )["rows"]
+    )
+    assert "Trained on train and valid" in report.section(found)
+    assert "validation items masked" in found["protocol"]
+    found = found["rows"]
     chosen = [run["best_epoch"] for run in found["MF"]["runs"]]
     epochs = round(np.mean(chosen))
     data = load(dataset, ("train", "valid", "test"))
@@ -173,6 +176,7 @@ def test_the_report_holds_what_was_measured(measured, tmp_path, capsys):
     assert f"{mean} ± {sd}" in text
     assert f"{row['best_on_test']['ndcg@20']:.4f}"[1:] in text
     assert "- MF: a note" in text and "no result" in text
+    assert "Trained on train and valid" not in text
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
     published = [cell.strip() for cell in lines[0].split("|")].index(
