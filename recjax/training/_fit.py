@@ -13,7 +13,7 @@ from recjax.checkpoint import Checkpoints
 from recjax.evaluation import METRICS, evaluate
 from recjax.phases import Phases
 from recjax.training._epoch import State, init_state, make_epoch
-from recjax.types import Context, ItemLists, Params, Recommender, Spec
+from recjax.types import Context, ItemLists, Params, Recommender, Scorer, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,8 +291,8 @@ def _means(logs: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _validate(
-    model: Recommender,
-    params: Params,
+    model: Scorer,
+    params: Any,
     context: Context,
     valid: ItemLists,
     training: Training,

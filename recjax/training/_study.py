@@ -216,7 +216,7 @@ def study(
                 records.append(None)
                 continue
             scores = {}
-            if look:
+            if look and valid is not None:
                 bundle = jax.tree.map(
                     lambda leaf, place=place: leaf[place],
                     _Bundle(stacked, states.params, embedded),
