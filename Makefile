@@ -28,6 +28,7 @@ bench: $(VENV)/.bench  ## times everything, and renders tables and plots
 	  $(BIN)/python -m benchmarks.$$name --dataset $(DATA) --peers $(PEERS) \
 	    --out $(RESULTS)/$$name.json || exit 1; \
 	done
+	$(BIN)/python -m benchmarks.study --dataset $(DATA) --out $(RESULTS)/study.json
 	$(BIN)/python -m benchmarks.growth --out $(RESULTS)/growth.json
 	$(BIN)/python -m benchmarks.prepare --out $(RESULTS)/prepare.json
 	$(BIN)/python -m benchmarks.render $(RESULTS)

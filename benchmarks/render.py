@@ -80,6 +80,19 @@ def table(rows: list[dict]) -> str:
     lines = [[title for _, title, _ in columns]]
     for row in rows:
         lines.append([form(row[key]) if key in row else "" for key, _, form in columns])
+    return align(lines)
+
+
+def align(lines: list[list[str]]) -> str:
+    """A Markdown table of cells: the first column to the left, the others right.
+
+    Args:
+      lines: cells of each line, the titles first.
+
+    Returns:
+      The lines.
+    """
+    lines = list(lines)
     widths = [max(3, *map(len, cells)) for cells in zip(*lines, strict=True)]
     lines.insert(1, ["-" * widths[0], *("-" * (n - 1) + ":" for n in widths[1:])])
     return "\n".join(

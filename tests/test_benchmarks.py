@@ -5,6 +5,7 @@ import math
 import sys
 
 import numpy as np
+import optax
 import pytest
 
 from benchmarks import (
@@ -19,6 +20,7 @@ from benchmarks import (
     problems,
     propagate,
     render,
+    study,
     timing,
     train_step,
 )
@@ -153,6 +155,11 @@ BENCHMARKS = {
         {"heads": 2, "full_nodes": 30},
         ["recjax", "all scores at once"],
     ),
+    "study": (
+        study,
+        {"seeds": 2, "grid": 2, "layers": 1, "batch_size": 32, "steps": 2},
+        ["one program of 4 runs", "one by one, settings as arguments"],
+    ),
     "fusion": (fusion, {"modalities": 2}, ["fuse_sum", "fuse_experts", "film"]),
 }
 
@@ -171,6 +178,20 @@ def test_each_benchmark_measures_and_renders(name):
     assert f"## {name}: synthetic:80x400" in text and found["device"] in text
     for case in cases:
         assert f"| {case} " in text
+
+
+def test_a_study_is_timed_at_equal_losses_only(monkeypatch):
+    small = {"seeds": 1, "grid": 2, "layers": 1, "batch_size": 32, "steps": 2}
+    with pytest.raises(ValueError, match="without peers"):
+        study.measure(PROBLEM, SETTINGS._replace(peers=("torch-csr",)), **small)
+    real = study.make_epoch
+    monkeypatch.setattr(
+        study,
+        "make_epoch",
+        lambda model, optimizer, **more: real(model, optax.sgd(0.5), **more),
+    )
+    with pytest.raises(ValueError, match="differs from ours"):
+        study.measure(PROBLEM, SETTINGS, **small)
 
 
 def test_growth_has_a_slope_a_size_and_leaves_out_what_memory_cannot_hold(monkeypatch):

@@ -1,6 +1,18 @@
 """Experiments run, at test size, and say what they promise."""
 
-from experiments import worked_case
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from experiments import _results, _table, report, worked_case
+from experiments._table import Row, Table
+from recjax.data import load, split, synthetic, write
+from recjax.models import MF, ItemKNN, Popular
+from recjax.objectives import Softmax
+from recjax.pipeline import build_context, target_lists
+from recjax.training import Training, fit
 
 
 def test_the_worked_case_lists_what_is_near_a(capsys):
@@ -13,3 +25,202 @@ def test_the_worked_case_lists_what_is_near_a(capsys):
     chances = [chance for *_, chance in listed]
     assert chances == sorted(chances, reverse=True)
     assert all(0 < chance < 1 for chance in chances)
+
+
+SHORT = Training(epochs=6, batch_size=128, learning_rate=0.02, patience=3)
+ROWS = {
+    "MF": Row(MF(dim=8, objective=Softmax()), SHORT, "a note", 3, {"ndcg@20": 0.03}),
+    "popular": Row(Popular()),
+}
+TABLE = Table("small", ROWS)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    log = split(synthetic(num_users=60, num_items=40, rows_per_user=10))
+    return write(
+        log, tmp_path_factory.mktemp("data") / "small", name="small", config={}
+    )
+
+
+@pytest.fixture(scope="module")
+def measured(dataset, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "toy.json"
+    return out, _table.run_table(
+        TABLE, dataset, name="toy", seeds=2, out=out, best_on_test=True
+    )
+
+
+def test_a_row_is_what_fit_gives_and_its_spread(dataset, measured):
+    out, found = measured
+    assert json.loads(out.read_text()) == found
+    row = found["rows"]["MF"]
+    data = load(dataset, ("train", "valid", "test"))
+    spec, context = build_context(data, (), 0.0)
+    for seed, run in enumerate(row["runs"]):
+        training = dataclasses.replace(SHORT, seed=seed)
+        valid, test = (target_lists(data, part) for part in ("valid", "test"))
+        result = fit(ROWS["MF"].model, context, spec, training=training, valid=valid)
+        assert run["best_epoch"] == result.best_epoch
+        assert run["epochs"] == len(result.records)
+        scores = _table.evaluate(
+            ROWS["MF"].model, result.params, context, test, ks=(20,)
+        )
+        assert run["test"]["ndcg@20"] == scores["ndcg@20"]
+        best = run["best_on_test"]
+        assert best["ndcg@20"] >= run["test"]["ndcg@20"]
+    ndcg = [run["test"]["ndcg@20"] for run in row["runs"]]
+    assert row["mean"]["ndcg@20"] == pytest.approx(np.mean(ndcg))
+    assert row["sd"]["ndcg@20"] == pytest.approx(np.std(ndcg, ddof=1))
+    users = _results.read_values(out)
+    of_user = np.mean([users[f"MF/{s}/ndcg@20"] for s in (0, 1)], axis=0)
+    assert of_user.mean() == pytest.approx(row["mean"]["ndcg@20"], rel=1e-6)
+    assert row["standard_error"]["ndcg@20"] == pytest.approx(
+        np.std(of_user, ddof=1) / len(users["MF/user"]) ** 0.5, rel=1e-5
+    )
+    assert row["settings_tried"] == 3 and row["training"]["epochs"] == 6
+    popular = found["rows"]["popular"]
+    assert len(popular["runs"]) == 1 and popular["sd"] == {}
+    assert "best_on_test" not in popular and popular["training"] is None
+
+
+def test_looking_at_test_chooses_nothing(dataset, measured):
+    _, found = measured
+    blind = _table.run_table(TABLE, dataset, only=["MF"], seeds=1)
+    run = blind["rows"]["MF"]["runs"][0]
+    assert "best_on_test" not in run
+    seen = found["rows"]["MF"]["runs"][0]
+    assert (run["best_epoch"], run["test"]) == (seen["best_epoch"], seen["test"])
+
+
+def test_rows_that_are_there_are_not_run_again(dataset, tmp_path, monkeypatch):
+    out, ran = tmp_path / "made" / "toy.json", []
+    real = _table.run_row
+
+    def counted(row, *args, **options):
+        ran.append(row.model)
+        return real(row, *args, **options)
+
+    monkeypatch.setattr(_table, "run_row", counted)
+
+    def run(table=TABLE, **options):
+        ran.clear()
+        return _table.run_table(table, dataset, name="toy", out=out, **options)
+
+    run(only=["popular"])
+    assert ran == [Popular()]
+    found = run(seeds=1)
+    assert ran == [ROWS["MF"].model]
+    # In the order of the table, whatever was run first.
+    assert list(found["rows"]) == list(ROWS)
+    assert {name.split("/")[0] for name in _results.read_values(out)} == set(ROWS)
+    run(seeds=1, force=True, only=["popular"])
+    assert ran == [Popular()]
+
+    other = ROWS | {"popular": ROWS["popular"]._replace(note="said later")}
+    found = run(Table("small", other), seeds=1)
+    assert ran == [] and found["rows"]["popular"]["note"] == "said later"
+    assert json.loads(out.read_text()) == found
+    for change, message in (
+        ({"model": MF(dim=9)}, "'dim': 8"),
+        ({"training": Training()}, "'epochs': 6"),
+    ):
+        rows = ROWS | {"MF": ROWS["MF"]._replace(**change)}
+        with pytest.raises(ValueError, match=message):
+            run(Table("small", rows), seeds=1)
+    with pytest.raises(ValueError, match="1 of 2 seeds"):
+        run(seeds=2)
+    with pytest.raises(ValueError, match="protocol"):
+        run(TABLE._replace(retrain=True), seeds=1)
+    with pytest.raises(ValueError, match="perhaps popular"):
+        run(only=["populr"])
+
+
+def test_retraining_sees_valid_and_the_mean_of_the_chosen_epochs(dataset):
+    rows = {"MF": ROWS["MF"], "knn": Row(ItemKNN())}
+    found = _table.run_table(
+        Table("small", rows, retrain=True), dataset, seeds=2, best_on_test=True
+    )
+    assert "Trained on train and valid" in report.section(found)
+    assert "validation items masked" in found["protocol"]
+    found = found["rows"]
+    chosen = [run["best_epoch"] for run in found["MF"]["runs"]]
+    epochs = round(np.mean(chosen))
+    data = load(dataset, ("train", "valid", "test"))
+    merged = _table.merge_valid(data)
+    assert merged.part("train").num_rows == sum(
+        data.part(name).num_rows for name in ("train", "valid")
+    )
+    spec, context = build_context(merged, (), 0.0)
+    test = target_lists(data, "test")
+    for seed, run in enumerate(found["MF"]["runs"]):
+        training = dataclasses.replace(SHORT, seed=seed, epochs=epochs)
+        result = fit(ROWS["MF"].model, context, spec, training=training)
+        scores = _table.evaluate(
+            ROWS["MF"].model, result.params, context, test, ks=(20,)
+        )
+        assert run["retrained"]["epochs"] == epochs
+        assert run["test"]["ndcg@20"] == scores["ndcg@20"]
+        assert 1 <= run["retrained"]["best_on_test"]["epoch"] <= epochs
+    scores = _table.evaluate(
+        ItemKNN(), ItemKNN().solve(context), context, test, ks=(20,)
+    )
+    assert found["knn"]["mean"]["ndcg@20"] == scores["ndcg@20"]
+
+
+def test_the_report_holds_what_was_measured(measured, tmp_path, capsys):
+    out, found = measured
+    text = report.section(found)
+    row = found["rows"]["MF"]
+    mean, sd = (f"{row[key]['ndcg@20']:.4f}"[1:] for key in ("mean", "sd"))
+    assert f"{mean} ± {sd}" in text
+    assert f"{row['best_on_test']['ndcg@20']:.4f}"[1:] in text
+    assert "- MF: a note" in text and "no result" in text
+    assert "Trained on train and valid" not in text
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
+    published = [cell.strip() for cell in lines[0].split("|")].index(
+        "ndcg@20 published"
+    )
+    assert lines[2].split("|")[published].strip() == ".0300"
+    assert lines[3].split("|")[published].strip() == ""
+
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- results toy -->\nold\n<!-- end of toy -->\nafter\n")
+    for _ in range(2):
+        report.main([str(out), "--into", str(page)])
+        assert page.read_text() == (
+            f"before\n<!-- results toy -->\n\n{text}\n<!-- end of toy -->\nafter\n"
+        )
+    page.write_text("no marks")
+    with pytest.raises(SystemExit):
+        report.main([str(out), "--into", str(page)])
+    assert "<!-- end of toy -->" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no table"):
+        report.read(next(report.Path("experiments/results").glob("tiktok_l*.json")))
+
+
+def test_the_command_line_of_a_table(dataset, tmp_path, capsys):
+    out = tmp_path / "toy.json"
+    words = ["--data-dir", str(dataset.parent), "--seeds", "1", "--out", str(out)]
+    found = _table.main(TABLE, "A table.", "toy", ["popular", *words])
+    assert list(found["rows"]) == ["popular"]
+    assert report.section(found) in capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        _table.main(TABLE, "A table.", "toy", ["unknown", *words])
+    assert ended.value.code == 2
+
+
+def test_a_split_of_its_own_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("RECJAX_DATA_DIR", str(tmp_path / "home"))
+    source = tmp_path / "pairs.csv"
+    lines = [f"u{u},i{(u + i) % 9}" for u in range(20) for i in range(6)]
+    source.write_text("\n".join(["user_id,item_id", *lines]))
+    table = Table("pairs.csv", ROWS)
+    some = [
+        _table.dataset_folder(table._replace(split=_table.Split(valid=share)), tmp_path)
+        for share in (0.1, 0.2, 0.2)
+    ]
+    assert some[1] == some[2] != some[0]
+    rows = [load(path).part("valid").num_rows for path in some]
+    assert rows == [12, 24, 24]

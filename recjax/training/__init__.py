@@ -1,15 +1,20 @@
-"""Training: a step, an epoch as one compiled scan, and the loop around it."""
+"""Training: a step, an epoch as one compiled scan, the loop around it; many at once."""
 
 from recjax.training._epoch import State, init_state, make_epoch
 from recjax.training._fit import Record, Result, Training, fit, restore_params
+from recjax.training._study import Run, Study, make_study_epoch, study
 
 __all__ = [
     "Record",
     "Result",
+    "Run",
     "State",
+    "Study",
     "Training",
     "fit",
     "init_state",
     "make_epoch",
+    "make_study_epoch",
     "restore_params",
+    "study",
 ]

@@ -13,7 +13,7 @@ from recjax.checkpoint import Checkpoints
 from recjax.evaluation import METRICS, evaluate
 from recjax.phases import Phases
 from recjax.training._epoch import State, init_state, make_epoch
-from recjax.types import Context, ItemLists, Params, Recommender, Spec
+from recjax.types import Context, ItemLists, Params, Recommender, Scorer, Spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +107,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     fingerprint: dict[str, Any] | None = None,
     on_epoch: Callable[[Record], None] = lambda record: None,
+    watch: Callable[[int, Params], None] = lambda epoch, params: None,
     should_stop: Callable[[], bool] = lambda: False,
     phases: Phases | None = None,
 ) -> Result:
@@ -128,6 +129,8 @@ def fit(
       checkpoints: where the run is saved, and resumed from.
       fingerprint: what must be the same to resume, such as configuration and data.
       on_epoch: called with each record; on resumption with the earlier ones first.
+      watch: called with the number and the parameters of each epoch, which are gone
+        after the call; nothing that it does can change the run.
       should_stop: asked after every epoch; True saves and returns.
       phases: collects seconds of step, evaluate and checkpoint.
 
@@ -186,6 +189,7 @@ def fit(
                 waited += 1
         elif valid is None:
             best, best_epoch = state.params, epoch
+        watch(epoch, state.params)
         records.append(Record(epoch, _means(logs), scores, best_epoch))
         on_epoch(records[-1])
         stop = should_stop()
@@ -287,8 +291,8 @@ def _means(logs: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _validate(
-    model: Recommender,
-    params: Params,
+    model: Scorer,
+    params: Any,
     context: Context,
     valid: ItemLists,
     training: Training,

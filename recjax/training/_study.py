@@ -1,0 +1,358 @@
+"""Many runs as one compiled program: seeds and settings side by side."""
+
+import dataclasses
+import functools
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from recjax.training._epoch import init_state, make_epoch
+from recjax.training._fit import Record, Training, _means, _validate
+from recjax.types import Context, ItemLists, Params, Recommender, Spec
+
+Setting: TypeAlias = Any
+"""A pytree of scalars, such as ``{"learning_rate": 0.01, "l2": 1e-4}``."""
+Make: TypeAlias = Callable[[Setting], tuple[Recommender, optax.GradientTransformation]]
+"""A model and its optimizer from a setting whose scalars may be traced."""
+
+
+class Run(NamedTuple):
+    """One run of a study.
+
+    Attributes:
+      setting: as it was given.
+      seed: of parameters, order, negatives and dropout.
+      best_epoch: chosen on the validation part, or the last; 0 where there was none.
+      best_value: of ``training.select_by`` there; -inf where nothing was evaluated.
+      records: one an epoch, until the run stopped.
+      stopped: ``"epochs"`` (all done), ``"patience"``, or ``"not finite"``: the loss
+        of the next epoch was not.
+    """
+
+    setting: Setting
+    seed: int
+    best_epoch: int
+    best_value: float
+    records: list[Record]
+    stopped: str
+
+
+class Study(NamedTuple):
+    """What `study` returns.
+
+    Attributes:
+      runs: all seeds of the first setting, then those of the second, and so on.
+      params: those of each run's best epoch, stacked: leaves ``[R, ...]``.
+    """
+
+    runs: list[Run]
+    params: Params
+
+    def params_of(self, run: int) -> Params:
+        """The parameters of one run, by its place in ``runs``."""
+        return jax.tree.map(lambda leaf: leaf[run], self.params)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """For each setting, mean and deviation over its seeds of the best value.
+
+        A setting of which a run was not finite has the mean -inf or NaN, or that of
+        the epochs before; ``diverged`` counts such runs.
+        """
+        rows = []
+        # Settings may be equal, and need not hash: by place.
+        num_seeds = len({run.seed for run in self.runs})
+        for start in range(0, len(self.runs), num_seeds):
+            runs = self.runs[start : start + num_seeds]
+            values = [run.best_value for run in runs]
+            finite = len(values) > 1 and bool(np.isfinite(values).all())
+            rows.append(
+                {
+                    "setting": runs[0].setting,
+                    "mean": float(np.mean(values)),
+                    "sd": statistics.stdev(values) if finite else None,
+                    "best_epochs": [run.best_epoch for run in runs],
+                    "diverged": sum(run.stopped == "not finite" for run in runs),
+                }
+            )
+        return rows
+
+
+def make_study_epoch(
+    make: Make,
+    *,
+    batch_size: int = 2048,
+    pairs: Literal["shuffled", "by_user"] = "shuffled",
+) -> jax.stages.Wrapped:
+    """One epoch of R runs as one compiled call: `make_epoch` under ``vmap``.
+
+    All runs share the context.  Sums over a graph whose weights they share are taken
+    once for all of them, see `recjax.sparse`.
+
+    Args:
+      make: a model and an optimizer from a setting; shapes and branches must not
+        depend on its scalars.
+      batch_size: B.
+      pairs: see `Training`.
+
+    Returns:
+      A jitted function from (states, settings, context), the first two with a leading
+      axis R, to the next states and the logs ``[R, steps]``; the states are donated.
+    """
+
+    def run_epoch(state, setting, context):
+        model, optimizer = make(setting)
+        return make_epoch(model, optimizer, batch_size=batch_size, pairs=pairs)(
+            state, context
+        )
+
+    return jax.jit(jax.vmap(run_epoch, in_axes=(0, 0, None)), donate_argnums=0)
+
+
+def study(
+    make: Make,
+    settings: Sequence[Setting],
+    context: Context,
+    spec: Spec,
+    *,
+    seeds: Sequence[int] = (0,),
+    training: Training = Training(),  # noqa: B008 - frozen
+    valid: ItemLists | None = None,
+    on_epoch: Callable[[int, list[Record | None]], None] = lambda epoch, records: None,
+) -> Study:
+    """Trains every setting with every seed, all in one compiled program.
+
+    Each run is what `fit` gives with the model, the optimizer and the seed, to the
+    rounding of float32: the same epochs, validation metrics, choice and patience.  A
+    run that has stopped keeps its best parameters, and still takes its share of the
+    work until the last run stops.  Where `fit` raises, because a loss is not finite,
+    the run alone stops, and says so.
+
+    Args:
+      make: from a setting to a model and an optax optimizer.  Within it the scalars
+        are traced: they may be fields of the model that it computes with (a weight, a
+        temperature), and not those that shapes and branches depend on.
+      settings: H pytrees of scalars, of one structure.
+      context: the training data, prepared where the model asks for it; what is
+        prepared must not depend on the settings.
+      spec: sizes of the dataset.
+      seeds: S different seeds.
+      training: settings that all runs share; its learning rate and seed are not used.
+      valid: each user's validation items, for choosing the epoch; None trains for all
+        epochs and keeps the last.
+      on_epoch: called after every epoch with its number and the records of the runs,
+        None for those that have stopped.
+
+    Returns:
+      The runs, and their parameters.
+
+    Raises:
+      ValueError: there is no setting or seed, they are not scalars of one structure,
+        or a seed is repeated.
+
+    Examples:
+      >>> from recjax.data import make_context
+      >>> from recjax.models import MF
+      >>> from recjax.types import Interactions
+      >>> spec = Spec(num_users=2, num_items=3)
+      >>> train = Interactions(np.array([0, 0, 1]), np.array([0, 1, 2]))
+      >>> def make(setting):
+      ...     return MF(dim=2, l2=setting["l2"]), optax.adam(setting["rate"])
+      >>> found = study(
+      ...     make,
+      ...     [{"l2": 0.0, "rate": 0.1}, {"l2": 1.0, "rate": 0.1}],
+      ...     make_context(train, spec),
+      ...     spec,
+      ...     seeds=(0, 1),
+      ...     training=Training(epochs=3),
+      ... )
+      >>> [(run.setting["l2"], run.seed) for run in found.runs]
+      [(0.0, 0), (0.0, 1), (1.0, 0), (1.0, 1)]
+      >>> found.params["nodes"].shape
+      (4, 5, 2)
+    """
+    named, stacked, numbers = _stack(settings, seeds)
+    states = jax.jit(
+        jax.vmap(
+            lambda setting, seed: init_state(
+                *make(setting), spec, key=jax.random.key(seed)
+            )
+        )
+    )(stacked, numbers)
+    run_epoch = make_study_epoch(
+        make, batch_size=training.batch_size, pairs=training.pairs
+    )
+    embed = jax.jit(
+        jax.vmap(
+            lambda setting, params, context: make(setting)[0].embed(params, context),
+            in_axes=(0, 0, None),
+        )
+    )
+    # Donation would overwrite what `best` still points at.
+    best = jax.tree.map(jnp.copy, states.params)
+    runs = [_Progress(setting, seed) for setting, seed in named]
+    for epoch in range(1, training.epochs + 1):
+        for run in runs:
+            if run.stopped is None and run.waited >= training.patience:
+                run.stopped = "patience"
+        if all(run.stopped for run in runs):
+            break
+        states, logs = run_epoch(states, stacked, context)
+        logs = jax.device_get(logs)
+        for place, run in enumerate(runs):
+            if not run.stopped and not np.isfinite(logs["loss"][place]).all():
+                run.stopped = "not finite"
+        look = valid is not None and (
+            epoch % training.evaluate_every == 0 or epoch == training.epochs
+        )
+        embedded = embed(stacked, states.params, context) if look else None
+        better, records = np.zeros(len(runs), bool), []
+        for place, run in enumerate(runs):
+            if run.stopped:
+                records.append(None)
+                continue
+            scores = {}
+            if look and valid is not None:
+                bundle = jax.tree.map(
+                    lambda leaf, place=place: leaf[place],
+                    _Bundle(stacked, states.params, embedded),
+                )
+                scores = _validate(
+                    _scorer(make, bundle), bundle, context, valid, training
+                )
+            better[place] = run.note(epoch, scores, training, valid is None)
+            means = _means({name: values[place] for name, values in logs.items()})
+            records.append(Record(epoch, means, scores, run.best_epoch))
+            run.records.append(records[-1])
+        if better.any():
+            best = _keep(best, states.params, better)
+        on_epoch(epoch, records)
+    return Study([run.finish() for run in runs], best)
+
+
+@dataclasses.dataclass
+class _Progress:
+    """A run on its way: the choice that `fit` makes, for one of many."""
+
+    setting: Setting
+    seed: int
+    best_epoch: int = 0
+    best_value: float = -np.inf
+    waited: int = 0
+    stopped: str | None = None
+    records: list[Record] = dataclasses.field(default_factory=list)
+
+    def note(
+        self, epoch: int, scores: dict[str, float], training: Training, last: bool
+    ) -> bool:
+        """Takes an epoch in; whether its parameters are the best so far."""
+        if last:
+            self.best_epoch = epoch
+            return True
+        if not scores:
+            return False
+        if scores[training.select_by] > self.best_value:
+            self.best_value, self.best_epoch = scores[training.select_by], epoch
+            self.waited = 0
+            return True
+        self.waited += 1
+        return False
+
+    def finish(self) -> Run:
+        """What is returned of it."""
+        return Run(
+            self.setting,
+            self.seed,
+            self.best_epoch,
+            self.best_value,
+            self.records,
+            self.stopped or "epochs",
+        )
+
+
+class _Bundle(NamedTuple):
+    """What a model of one setting scores with, as the parameters of a `_Scorer`."""
+
+    setting: Setting
+    params: Params
+    embedded: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scorer:
+    """Models of all settings as one scorer: the setting travels with the parameters.
+
+    It is static and hashes by the function alone, so that ranking compiles once.
+    """
+
+    make: Make
+
+    def embed(self, bundle: _Bundle, context: Context) -> Any:
+        """What was computed for all runs together."""
+        del context
+        return bundle.embedded
+
+    def score(
+        self, bundle: _Bundle, state: Any, users: jax.Array, items: jax.Array
+    ) -> jax.Array:
+        """The score of the model of that setting."""
+        return self.make(bundle.setting)[0].score(bundle.params, state, users, items)
+
+    def fold_in(self, *_: Any) -> Any:
+        """Not for newcomers."""
+        raise NotImplementedError("a study ranks for known users only")
+
+
+@dataclasses.dataclass(frozen=True)
+class _BoundedScorer(_Scorer):
+    """The same for a `recjax.types.BoundedScorer`."""
+
+    def score_bound(self, bundle: _Bundle, state: Any) -> tuple[jax.Array, jax.Array]:
+        """The bound of the model of that setting."""
+        model: Any = self.make(bundle.setting)[0]
+        return model.score_bound(bundle.params, state)
+
+
+def _scorer(make: Make, bundle: _Bundle) -> _Scorer:
+    bounded = hasattr(make(bundle.setting)[0], "score_bound")
+    return _BoundedScorer(make) if bounded else _Scorer(make)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _keep(best: Params, params: Params, better: jax.Array) -> Params:
+    """The parameters of the runs that are better, and the old ones of the others."""
+
+    def choose(old, new):
+        where = better.reshape(better.shape + (1,) * (new.ndim - 1))
+        return jnp.where(where, new, old)
+
+    return jax.tree.map(choose, best, params)
+
+
+def _stack(
+    settings: Sequence[Setting], seeds: Sequence[int]
+) -> tuple[list[tuple[Setting, int]], Setting, jax.Array]:
+    """Settings and seeds of all runs: as given, and stacked on device."""
+    settings, seeds = list(settings), [int(seed) for seed in seeds]
+    if not settings or not seeds:
+        raise ValueError(
+            f"{len(settings)} settings and {len(seeds)} seeds: give one of each"
+        )
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds {seeds} are not all different: runs would be equal")
+    kinds = {jax.tree.structure(setting) for setting in settings}
+    shapes = {np.shape(leaf) for leaf in jax.tree.leaves(settings)}
+    if len(kinds) > 1 or shapes - {()}:
+        raise ValueError(
+            f"settings must be scalars in one structure, got {settings[0]} and others"
+        )
+    named = [(setting, seed) for setting in settings for seed in seeds]
+    stacked = jax.tree.map(
+        lambda *leaves: jnp.asarray(np.stack(leaves)),
+        *(setting for setting, _ in named),
+    )
+    return named, stacked, jnp.asarray([seed for _, seed in named])
