@@ -15,6 +15,7 @@ from recjax.models.lightgcn import LightGCN
 from recjax.models.mf import MF
 from recjax.models.mgcn import MGCN
 from recjax.models.mmgcn import MMGCN
+from recjax.models.modal_gcn import ModalGCN
 from recjax.models.popular import Popular
 from recjax.models.vbpr import VBPR
 
@@ -28,6 +29,7 @@ MODELS: dict[str, Any] = {
     "mf": MF,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
+    "modal_gcn": ModalGCN,
     "popular": Popular,
     "vbpr": VBPR,
 }
@@ -44,5 +46,6 @@ __all__ = [
     "GraphAlignment",
     "ItemKNN",
     "LightGCN",
+    "ModalGCN",
     "Popular",
 ]
