@@ -291,18 +291,20 @@ class _Scorer:
 
     make: Make
 
-    def embed(self, bundle: _Bundle, context: Context) -> Any:
+    def embed(self, params: Any, context: Context) -> Any:
         """What was computed for all runs together."""
         del context
-        return bundle.embedded
+        return params.embedded
 
     def score(
-        self, bundle: _Bundle, state: Any, users: jax.Array, items: jax.Array
+        self, params: Any, state: Any, users: jax.Array, items: jax.Array
     ) -> jax.Array:
         """The score of the model of that setting."""
-        return self.make(bundle.setting)[0].score(bundle.params, state, users, items)
+        return self.make(params.setting)[0].score(params.params, state, users, items)
 
-    def fold_in(self, *_: Any) -> Any:
+    def fold_in(
+        self, params: Any, context: Context, state: Any, histories: ItemLists
+    ) -> Any:
         """Not for newcomers."""
         raise NotImplementedError("a study ranks for known users only")
 
@@ -311,10 +313,10 @@ class _Scorer:
 class _BoundedScorer(_Scorer):
     """The same for a `recjax.types.BoundedScorer`."""
 
-    def score_bound(self, bundle: _Bundle, state: Any) -> tuple[jax.Array, jax.Array]:
+    def score_bound(self, params: Any, state: Any) -> tuple[jax.Array, jax.Array]:
         """The bound of the model of that setting."""
-        model: Any = self.make(bundle.setting)[0]
-        return model.score_bound(bundle.params, state)
+        model: Any = self.make(params.setting)[0]
+        return model.score_bound(params.params, state)
 
 
 def _scorer(make: Make, bundle: _Bundle) -> _Scorer:
