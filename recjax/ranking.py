@@ -91,11 +91,11 @@ def rank(
         found = lax.map(lambda users: best(users, candidates), rows)
         return jax.tree.map(lambda x: x.reshape(-1, k)[: len(users)], found)
 
-    bounded = hasattr(model, "score_bound") and num_items >= _SMALL_CATALOGUE
-    if candidates is not None or not bounded:
+    bound = getattr(model, "score_bound", None)
+    if candidates is not None or bound is None or num_items < _SMALL_CATALOGUE:
         return by_rows(users, candidates)
 
-    of_users, of_items = model.score_bound(params, state)
+    of_users, of_items = bound(params, state)
     # An item whose bound is unknown comes first.
     of_items = jnp.where(jnp.isnan(of_items), jnp.inf, of_items)
     order = jnp.argsort(-of_items).astype(jnp.int32)
