@@ -126,14 +126,14 @@ class LATTICE:
             graphs[name] = fixed_graph(neighbours)
         return graphs
 
-    def _similar(self, params: Params, context: Context) -> jax.Array:
+    def _similar(
+        self, params: Params, context: Context, learned: Any = None
+    ) -> jax.Array:
         """What items receive from those of like content, of unit length."""
         names = sorted(params["features"])
         share = jax.nn.softmax(jnp.stack([params["modality"][name] for name in names]))
         weighted = dict(zip(names, share, strict=True))
-        learned = context.prepared.get("learned")
-        if learned is None:  # no epoch's context
-            learned = self._edges(params, context)
+        learned = learned or self._edges(params, context)
         vectors = project_features(params["features"], context)
         graphs = {
             name: _weigh(learned[name], unit_length(vectors[name])) for name in names
@@ -176,9 +176,9 @@ class LATTICE:
         del key
         rows = batch_nodes(context, batch)
         nodes = propagate_rows(context.graph, params["nodes"], rows, depth=self.layers)
-        vectors = add_to_items(
-            split_batch(nodes, batch), self._similar(params, context), batch
-        )
+        # Without an epoch's edges, those of the moment.
+        similar = self._similar(params, context, context.prepared.get("learned"))
+        vectors = add_to_items(split_batch(nodes, batch), similar, batch)
         return objective_with_l2(
             self.objective, vectors, vectors, context, batch, l2=self.l2
         )

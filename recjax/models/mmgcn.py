@@ -108,12 +108,11 @@ class MMGCN:
 
     def _init_layer(self, key: jax.Array, width: int) -> Params:
         init, keys = nn.initializers.glorot_uniform(), jax.random.split(key, 3)
-        bias = jnp.zeros(self.dim)
-        return {
-            "neighbour": {"kernel": init(keys[0], (width, width))},
-            "self": {"kernel": init(keys[1], (width, self.dim)), "bias": bias},
-            "output": {"kernel": init(keys[2], (width, self.dim)), "bias": bias},
-        }
+        params: Params = {"neighbour": {"kernel": init(keys[0], (width, width))}}
+        for name, key in (("self", keys[1]), ("output", keys[2])):
+            kernel = init(key, (width, self.dim))
+            params[name] = {"kernel": kernel, "bias": jnp.zeros(self.dim)}
+        return params
 
     def _walk(
         self, params: Params, context: Context, name: str, features: jax.Array

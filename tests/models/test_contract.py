@@ -10,15 +10,36 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from recjax.data import attribute_pairs, make_context, synthetic
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
-from recjax.models import MF, GraphAlignment, LightGCN
+from recjax.models import (
+    BM3,
+    FREEDOM,
+    LATTICE,
+    MF,
+    MGCN,
+    MMGCN,
+    VBPR,
+    GraphAlignment,
+    LightGCN,
+)
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
-from recjax.types import Batch, BatchVectors, Interactions, Spec
+from recjax.types import Batch, BatchVectors, Feature, Interactions, Spec, prepare
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
 PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
-SPEC = Spec(24, 20, len(NAMES))
+WIDTHS = {"audio": 5, "image": 7}
+SPEC = Spec(24, 20, len(NAMES), tuple(WIDTHS.items()))
+
+
+def feature(width):
+    """Random vectors; some items have none."""
+    values = np.random.default_rng(width).normal(size=(20, width)).astype(np.float32)
+    present = np.arange(20) % width != 2
+    return Feature(np.where(present[:, None], values, 0), present)
+
+
+FEATURES = {name: feature(width) for name, width in WIDTHS.items()}
 
 MODELS = {
     "mf": MF(dim=8, objective=BPR()),
@@ -29,17 +50,40 @@ MODELS = {
     "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(num_negatives=5)),
     "graph alignment": GraphAlignment(dim=8, hidden=6),
     "graph alignment, bare": GraphAlignment(dim=8, hidden=0, num_negatives=1),
+    "bm3": BM3(
+        dim=16, norm_weight=0.01, dropout=0.3, feature_weight=0.2, init_scale=0.1
+    ),
+    "freedom": FREEDOM(dim=8, neighbours=4, drop=0.5, init_scale=0.1),
+    "freedom softmax": FREEDOM(dim=8, neighbours=4, objective=Softmax()),
+    "lattice": LATTICE(dim=8, content_dim=6, neighbours=4, init_scale=0.1),
+    "lattice softmax": LATTICE(
+        dim=8, item_layers=2, objective=Softmax(), init_scale=0.1
+    ),
+    "mgcn": MGCN(dim=8, neighbours=4, init_scale=0.1),
+    "mgcn softmax": MGCN(dim=8, item_layers=2, objective=Softmax(), init_scale=0.1),
+    "mmgcn": MMGCN(dim=8, content_dim=6, layers=2),
+    "mmgcn softmax": MMGCN(dim=8, content_dim=6, layers=1, objective=Softmax()),
+    "vbpr": VBPR(dim=8, content_dim=6),
+    "vbpr sampled": VBPR(
+        dim=8, content_dim=6, objective=SampledSoftmax(num_negatives=5)
+    ),
 }
 
 
 @pytest.fixture(scope="module")
-def context():
-    return make_context(LOG.interactions, SPEC, attributes=PAIRS)
+def plain():
+    """What no model has prepared."""
+    return make_context(LOG.interactions, SPEC, attributes=PAIRS, features=FEATURES)
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
     return MODELS[request.param]
+
+
+@pytest.fixture(scope="module")
+def context(model, plain):
+    return prepare(model, plain)
 
 
 @pytest.fixture(scope="module")
@@ -161,16 +205,16 @@ def test_newcomers_with_a_training_list_are_scored_like_one_another(
     np.testing.assert_array_equal(scores[0], scores[2])
 
 
-def test_lightgcn_embeds_by_powers_of_the_matrix(context):
+def test_lightgcn_embeds_by_powers_of_the_matrix(plain):
     model = LightGCN(dim=4, layers=3, objective=BPR())
     params = model.init(jax.random.key(0), SPEC)
-    graph = context.graph
+    graph = plain.graph
     matrix = np.zeros((46, 46))
     matrix[graph.receivers, graph.senders] = graph.edges["weight"]
     nodes = params["nodes"]
     powers = [np.linalg.matrix_power(matrix, k) @ nodes for k in range(4)]
     expected = sum(powers) / 4
-    found = model.embed(params, context)
+    found = model.embed(params, plain)
     np.testing.assert_allclose(found.users, expected[:24], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.items, expected[24:44], rtol=1e-4, atol=1e-6)
 
@@ -205,11 +249,11 @@ def test_mf_folds_in_by_least_squares():
     np.testing.assert_allclose(items.T @ (items @ p - row) + 0.5 * p, 0, atol=1e-6)
 
 
-def test_graph_alignment_is_its_equations(context):
+def test_graph_alignment_is_its_equations(plain):
     model = GraphAlignment(dim=5, hidden=3)
     params = jax.device_get(model.init(jax.random.key(0), SPEC))
     nodes = params["nodes"]
-    graph = jax.device_get(context.graph)
+    graph = jax.device_get(plain.graph)
     matrix = np.zeros((46, 46))
     matrix[graph.receivers, graph.senders] = graph.edges["weight"]
     layer = params["layer"]
@@ -218,29 +262,29 @@ def test_graph_alignment_is_its_equations(context):
     pair = np.concatenate([h[3], h[24 + 11]])
     hidden = np.maximum(pair @ params["hidden"]["kernel"] + params["hidden"]["bias"], 0)
     logit = hidden @ params["output"]["kernel"] + params["output"]["bias"]
-    state = model.embed(params, context)
+    state = model.embed(params, plain)
     score = model.score(params, state, jnp.array([3]), jnp.array([11]))
     np.testing.assert_allclose(score[0], logit, rtol=1e-4, atol=1e-6)
 
 
-def test_objectives_are_their_losses(context):
+def test_objectives_are_their_losses(plain):
     """BPR through the model is the loss of its scores, written out."""
     model = MF(dim=8, objective=BPR(num_negatives=2), l2=0.0)
     params = model.init(jax.random.key(0), SPEC)
-    batch = batch_of(model, context)
+    batch = batch_of(model, plain)
     users = np.asarray(params["nodes"])[batch.users]
     items = np.asarray(params["nodes"])[24:]
     own = (users * items[batch.items]).sum(1)
     others = np.einsum("bd,bmd->bm", users, items[batch.negatives])
     expected = np.log1p(np.exp(others - own[:, None])).mean()
-    loss, _ = model.loss(params, context, batch, jax.random.key(0))
+    loss, _ = model.loss(params, plain, batch, jax.random.key(0))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("objective", [Softmax(), SampledSoftmax(num_negatives=5)])
-def test_softmax_objectives_compare_cosines(context, objective):
+def test_softmax_objectives_compare_cosines(plain, objective):
     """The length of a vector changes nothing, its direction does."""
-    batch = batch_of(objective, context)
+    batch = batch_of(objective, plain)
     keys = jax.random.split(jax.random.key(0), 3)
     vectors = BatchVectors(
         *(
@@ -250,8 +294,8 @@ def test_softmax_objectives_compare_cosines(context, objective):
             )
         )
     )
-    expected = objective(vectors, context, batch)
+    expected = objective(vectors, plain, batch)
     scaled = BatchVectors(2 * vectors.users, 3 * vectors.items, 5 * vectors.negatives)
-    np.testing.assert_allclose(objective(scaled, context, batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(objective(scaled, plain, batch), expected, rtol=1e-5)
     turned = vectors._replace(users=-vectors.users)
-    assert abs(objective(turned, context, batch) - expected) > 1e-2
+    assert abs(objective(turned, plain, batch) - expected) > 1e-2
