@@ -3,15 +3,8 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
-from recjax.layers import (
-    newcomer_sum,
-    propagate,
-    propagate_layers,
-    propagate_rows,
-    unit_length,
-)
+from recjax.layers import propagate_rows
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
@@ -20,6 +13,7 @@ from recjax.models._nodes import (
     split_batch,
     split_nodes,
 )
+from recjax.models._smoothed import embed_smoothed, fold_in_smoothed
 from recjax.objectives import Objective, Softmax
 from recjax.sparse import take_rows
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
@@ -72,25 +66,25 @@ class LightGCN:
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The rows of E, of unit length under a cosine objective."""
-        nodes = propagate(context.graph, params["nodes"], depth=self.layers)
-        embeddings = split_nodes(nodes, context)
-        if self.objective.cosine:
-            embeddings = Embeddings(*map(unit_length, embeddings))
-        return embeddings
+        return embed_smoothed(
+            params["nodes"],
+            context,
+            depth=self.layers,
+            cosine=self.objective.cosine,
+        )
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers receive from the items of their list, layer by layer."""
-        layers = propagate_layers(context.graph, params["nodes"], depth=self.layers)
-        # A newcomer has no vector of its own: layer 0 is zero, and layer k + 1 comes
-        # from layer k of the items.
-        items = [split_nodes(layer, context).items for layer in layers[:-1]]
-        total = sum(items, jnp.zeros_like(state.items)) / len(layers)
-        users = newcomer_sum(total, context.item_counts, histories)
-        if self.objective.cosine:
-            users = unit_length(users)
-        return state._replace(users=users)
+        return fold_in_smoothed(
+            params["nodes"],
+            context,
+            state,
+            histories,
+            depth=self.layers,
+            cosine=self.objective.cosine,
+        )
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
