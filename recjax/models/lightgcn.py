@@ -11,7 +11,6 @@ from recjax.models._nodes import (
     init_nodes,
     objective_with_l2,
     split_batch,
-    split_nodes,
 )
 from recjax.models._smoothed import embed_smoothed, fold_in_smoothed
 from recjax.objectives import Objective, Softmax

@@ -77,7 +77,8 @@ class SimGCL:
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Refuses a model without propagation."""
         if self.layers < 1:
             raise ValueError(f"layers {self.layers} must be at least 1")
 

@@ -76,7 +76,8 @@ class XSimGCL:
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        """Refuses a layer that there is not."""
         if not 1 <= self.contrast_layer <= self.layers:
             raise ValueError(
                 f"contrast_layer {self.contrast_layer} must be from 1 to layers = "
