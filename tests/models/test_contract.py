@@ -10,11 +10,24 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from recjax.data import attribute_pairs, make_context, synthetic
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
-from recjax.models import MF, GraphAlignment, LightGCN
+from recjax.models import (
+    MF,
+    NCL,
+    NGCF,
+    SGL,
+    DirectAU,
+    GraphAlignment,
+    GraphTransformer,
+    LightGCN,
+    LightGCNPP,
+    SimGCL,
+    UltraGCN,
+    XSimGCL,
+)
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
-from recjax.types import Batch, BatchVectors, Interactions, Spec
+from recjax.types import Batch, BatchVectors, Interactions, Spec, prepare
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
 PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
@@ -29,11 +42,26 @@ MODELS = {
     "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(num_negatives=5)),
     "graph alignment": GraphAlignment(dim=8, hidden=6),
     "graph alignment, bare": GraphAlignment(dim=8, hidden=0, num_negatives=1),
+    "ngcf": NGCF(dim=8, layers=2),
+    "ngcf softmax": NGCF(dim=8, layers=1, objective=Softmax()),
+    "lightgcn++": LightGCNPP(dim=8),
+    "lightgcn++ softmax": LightGCNPP(dim=8, objective=Softmax()),
+    "ultragcn": UltraGCN(dim=8, num_negatives=5, negative_weight=5.0, neighbours=3),
+    "graph transformer": GraphTransformer(dim=8, heads=2),
+    "graph transformer bpr": GraphTransformer(dim=8, objective=BPR(), init_scale=0.1),
+    "sgl": SGL(dim=8, layers=2, drop=0.2),
+    "simgcl": SimGCL(dim=8, layers=2),
+    "simgcl softmax": SimGCL(dim=8, layers=2, objective=Softmax()),
+    "xsimgcl": XSimGCL(dim=8, layers=3, contrast_layer=2),
+    "xsimgcl softmax": XSimGCL(dim=8, layers=2, objective=Softmax()),
+    "directau": DirectAU(dim=8, layers=2),
+    "directau, mf": DirectAU(dim=8, layers=0, gamma=1.0),
+    "ncl": NCL(dim=8, clusters=4, structure=0.1, prototype=0.1),
 }
 
 
 @pytest.fixture(scope="module")
-def context():
+def plain():
     return make_context(LOG.interactions, SPEC, attributes=PAIRS)
 
 
@@ -45,6 +73,15 @@ def model(request):
 @pytest.fixture(scope="module")
 def params(model):
     return model.init(jax.random.key(1), SPEC)
+
+
+@pytest.fixture(scope="module")
+def context(model, params, plain):
+    """With all that the model makes before training, and before an epoch."""
+    context = prepare(model, plain)
+    if hasattr(model, "refresh"):
+        context = model.refresh(params, context, jax.random.key(3))
+    return context
 
 
 def batch_of(model, context, size=16):
@@ -161,16 +198,16 @@ def test_newcomers_with_a_training_list_are_scored_like_one_another(
     np.testing.assert_array_equal(scores[0], scores[2])
 
 
-def test_lightgcn_embeds_by_powers_of_the_matrix(context):
+def test_lightgcn_embeds_by_powers_of_the_matrix(plain):
     model = LightGCN(dim=4, layers=3, objective=BPR())
     params = model.init(jax.random.key(0), SPEC)
-    graph = context.graph
+    graph = plain.graph
     matrix = np.zeros((46, 46))
     matrix[graph.receivers, graph.senders] = graph.edges["weight"]
     nodes = params["nodes"]
     powers = [np.linalg.matrix_power(matrix, k) @ nodes for k in range(4)]
     expected = sum(powers) / 4
-    found = model.embed(params, context)
+    found = model.embed(params, plain)
     np.testing.assert_allclose(found.users, expected[:24], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.items, expected[24:44], rtol=1e-4, atol=1e-6)
 
@@ -205,11 +242,11 @@ def test_mf_folds_in_by_least_squares():
     np.testing.assert_allclose(items.T @ (items @ p - row) + 0.5 * p, 0, atol=1e-6)
 
 
-def test_graph_alignment_is_its_equations(context):
+def test_graph_alignment_is_its_equations(plain):
     model = GraphAlignment(dim=5, hidden=3)
     params = jax.device_get(model.init(jax.random.key(0), SPEC))
     nodes = params["nodes"]
-    graph = jax.device_get(context.graph)
+    graph = jax.device_get(plain.graph)
     matrix = np.zeros((46, 46))
     matrix[graph.receivers, graph.senders] = graph.edges["weight"]
     layer = params["layer"]
@@ -218,29 +255,29 @@ def test_graph_alignment_is_its_equations(context):
     pair = np.concatenate([h[3], h[24 + 11]])
     hidden = np.maximum(pair @ params["hidden"]["kernel"] + params["hidden"]["bias"], 0)
     logit = hidden @ params["output"]["kernel"] + params["output"]["bias"]
-    state = model.embed(params, context)
+    state = model.embed(params, plain)
     score = model.score(params, state, jnp.array([3]), jnp.array([11]))
     np.testing.assert_allclose(score[0], logit, rtol=1e-4, atol=1e-6)
 
 
-def test_objectives_are_their_losses(context):
+def test_objectives_are_their_losses(plain):
     """BPR through the model is the loss of its scores, written out."""
     model = MF(dim=8, objective=BPR(num_negatives=2), l2=0.0)
     params = model.init(jax.random.key(0), SPEC)
-    batch = batch_of(model, context)
+    batch = batch_of(model, plain)
     users = np.asarray(params["nodes"])[batch.users]
     items = np.asarray(params["nodes"])[24:]
     own = (users * items[batch.items]).sum(1)
     others = np.einsum("bd,bmd->bm", users, items[batch.negatives])
     expected = np.log1p(np.exp(others - own[:, None])).mean()
-    loss, _ = model.loss(params, context, batch, jax.random.key(0))
+    loss, _ = model.loss(params, plain, batch, jax.random.key(0))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("objective", [Softmax(), SampledSoftmax(num_negatives=5)])
-def test_softmax_objectives_compare_cosines(context, objective):
+def test_softmax_objectives_compare_cosines(plain, objective):
     """The length of a vector changes nothing, its direction does."""
-    batch = batch_of(objective, context)
+    batch = batch_of(objective, plain)
     keys = jax.random.split(jax.random.key(0), 3)
     vectors = BatchVectors(
         *(
@@ -250,8 +287,8 @@ def test_softmax_objectives_compare_cosines(context, objective):
             )
         )
     )
-    expected = objective(vectors, context, batch)
+    expected = objective(vectors, plain, batch)
     scaled = BatchVectors(2 * vectors.users, 3 * vectors.items, 5 * vectors.negatives)
-    np.testing.assert_allclose(objective(scaled, context, batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(objective(scaled, plain, batch), expected, rtol=1e-5)
     turned = vectors._replace(users=-vectors.users)
-    assert abs(objective(turned, context, batch) - expected) > 1e-2
+    assert abs(objective(turned, plain, batch) - expected) > 1e-2
