@@ -13,6 +13,7 @@ from recjax.sampling import (
     negative_log_probability,
     sample_negatives,
     sample_user_pairs,
+    uniform_rows,
 )
 from recjax.types import Interactions, ItemLists, Spec
 
@@ -111,3 +112,58 @@ def test_pairs_by_user_favour_no_busy_user():
 def test_power_must_be_a_number():
     with pytest.raises(ValueError, match="-1"):
         make_negative_table(SEEN, COUNTS, power=-1)
+
+
+class TestUniformRows:
+    ROWS, WIDTH = 4096, 64
+
+    def table(self, seed=0):
+        key = jax.random.key(seed)
+        return np.asarray(
+            jax.jit(uniform_rows, static_argnums=2)(
+                key, jnp.arange(self.ROWS), self.WIDTH
+            ),
+            np.float64,
+        )
+
+    def test_numbers_are_uniform(self):
+        """In every column, and in the table as a whole."""
+        table = self.table()
+        assert 0 < table.min() and table.max() < 1
+        for numbers, bins in ((table.ravel(), 256), *((x, 16) for x in table.T)):
+            found = np.bincount((numbers * bins).astype(int), minlength=bins)
+            expected = len(numbers) / bins
+            chi_square = ((found - expected) ** 2 / expected).sum()
+            # Mean bins - 1, variance twice that; six standard deviations.
+            assert chi_square < bins - 1 + 6 * np.sqrt(2 * (bins - 1))
+
+    def test_numbers_are_not_related(self):
+        """Not columns, not neighbouring rows, not the tables of two keys."""
+        table = self.table() - 0.5
+        between = np.corrcoef(table.T) - np.eye(self.WIDTH)
+        # 4,096 rows: a standard deviation is 1 / 64.
+        assert np.abs(between).max() < 5.5 / 64
+        size = 5.5 / np.sqrt(self.ROWS * self.WIDTH)
+        for other in (
+            np.roll(table, 1, 0),
+            np.roll(table, 2048, 0),
+            self.table(1) - 0.5,
+        ):
+            assert abs(np.corrcoef(table.ravel(), other.ravel())[0, 1]) < size
+        # The ends of a row, too: of a vector in 64 dimensions the length.
+        squares = (table**2).sum(1)
+        assert abs(squares.mean() - 64 / 12) < 5 * np.sqrt(64 / 180 / self.ROWS)
+        assert abs(squares.var() / (64 / 180) - 1) < 0.15
+
+    def test_rows_are_those_of_the_table(self):
+        rows = jnp.array([7, 4095, 7, 0])
+        found = uniform_rows(jax.random.key(0), rows, self.WIDTH)
+        np.testing.assert_array_equal(found, self.table()[np.asarray(rows)])
+        odd = uniform_rows(jax.random.key(0), rows, 5)
+        assert odd.shape == (4, 5) and len(np.unique(odd[0])) == 5
+
+    @pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg", "threefry2x32"])
+    def test_any_kind_of_key(self, kind):
+        keys = [jax.random.key(seed, impl=kind) for seed in (0, 1)]
+        left, right = (uniform_rows(key, jnp.arange(3), 4) for key in keys)
+        assert len(np.unique(left)) == 12 and (left != right).all()

@@ -15,6 +15,7 @@ def co_occurrence_graph(
     num_nodes: int,
     *,
     k: int | None = None,
+    scale: np.ndarray | None = None,
     min_count: int = 1,
     include_self: bool = False,
     normalisation: Normalisation = "symmetric",
@@ -33,6 +34,8 @@ def co_occurrence_graph(
       num_nodes: N.
       k: keep the k largest counts into each node, of equal ones those of the lowest
         ids; None keeps all.
+      scale: ``[N]``, a positive number for each node that sends; the k largest are
+        then of the counts times these.  The counts themselves stay as they are.
       min_count: keep counts of at least this.
       include_self: keep the diagonal, on which stands a node's number of groups.
       normalisation: by the sum of the counts that are kept of each node; "none" keeps
@@ -43,8 +46,8 @@ def co_occurrence_graph(
       The graph, as NumPy arrays; ``n_node`` and ``n_edge`` have one entry.
 
     Raises:
-      ValueError: the ids do not fit, ``k``, ``min_count`` or ``chunk_size`` is not
-        positive, or the normalisation is unknown.
+      ValueError: the ids do not fit, ``k``, ``scale``, ``min_count`` or ``chunk_size``
+        is not positive, or the normalisation is unknown.
 
     Examples:
       >>> import numpy as np
@@ -69,6 +72,13 @@ def co_occurrence_graph(
             f"nodes {nodes.shape} and groups {np.shape(pairs[1])} must be vectors of "
             "one length: one of each for every pair"
         )
+    if scale is not None and not (
+        np.shape(scale) == (num_nodes,) and np.all(np.asarray(scale) > 0)
+    ):
+        raise ValueError(
+            f"scale {np.shape(scale)} must be a positive number for each of the "
+            f"{num_nodes} nodes"
+        )
     names, groups = np.unique(pairs[1], return_inverse=True)
     receivers, senders, counts = [], [], []
     for rows, columns, count in _count(
@@ -81,7 +91,8 @@ def co_occurrence_graph(
             keep &= rows != columns
         rows, columns, count = rows[keep], columns[keep], count[keep]
         if k is not None:
-            keep = _largest(rows, columns, count, k)
+            rank = count if scale is None else count * scale[columns]
+            keep = _largest(rows, columns, rank, k)
             rows, columns, count = rows[keep], columns[keep], count[keep]
         receivers.append(rows)
         senders.append(columns)

@@ -42,6 +42,7 @@ from recjax.layers._hypergraph import (
     init_hypergraph_convolution,
 )
 from recjax.layers._message import init_message_passing, message_passing
+from recjax.layers._noise import perturb, propagate_noisy_rows
 from recjax.layers._products import film, fuse_bilinear, init_film, init_fuse_bilinear
 from recjax.layers._propagate import (
     newcomer_sum,
@@ -101,8 +102,10 @@ __all__ = [
     "newcomer_sum",
     "ngcf",
     "personalised_pagerank",
+    "perturb",
     "propagate",
     "propagate_layers",
+    "propagate_noisy_rows",
     "propagate_normalised",
     "propagate_rows",
     "relation_message_passing",

@@ -7,31 +7,49 @@ dataclass behind it.
 from typing import Any
 
 from recjax.models.bm3 import BM3
+from recjax.models.directau import DirectAU
 from recjax.models.freedom import FREEDOM
 from recjax.models.graph_alignment import GraphAlignment
+from recjax.models.graph_transformer import GraphTransformer
 from recjax.models.item_knn import ItemKNN
 from recjax.models.lattice import LATTICE
 from recjax.models.lightgcn import LightGCN
+from recjax.models.lightgcn_pp import LightGCNPP
 from recjax.models.mf import MF
 from recjax.models.mgcn import MGCN
 from recjax.models.mmgcn import MMGCN
 from recjax.models.modal_gcn import ModalGCN
+from recjax.models.ncl import NCL
+from recjax.models.ngcf import NGCF
 from recjax.models.popular import Popular
+from recjax.models.sgl import SGL
+from recjax.models.simgcl import SimGCL
+from recjax.models.ultragcn import UltraGCN
 from recjax.models.vbpr import VBPR
+from recjax.models.xsimgcl import XSimGCL
 
 MODELS: dict[str, Any] = {
     "bm3": BM3,
+    "directau": DirectAU,
     "freedom": FREEDOM,
     "graph_alignment": GraphAlignment,
+    "graph_transformer": GraphTransformer,
     "item_knn": ItemKNN,
     "lattice": LATTICE,
     "lightgcn": LightGCN,
+    "lightgcn_pp": LightGCNPP,
     "mf": MF,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
     "modal_gcn": ModalGCN,
+    "ncl": NCL,
+    "ngcf": NGCF,
     "popular": Popular,
+    "sgl": SGL,
+    "simgcl": SimGCL,
+    "ultragcn": UltraGCN,
     "vbpr": VBPR,
+    "xsimgcl": XSimGCL,
 }
 
 __all__ = [
@@ -42,10 +60,19 @@ __all__ = [
     "MGCN",
     "MMGCN",
     "MODELS",
+    "NCL",
+    "NGCF",
+    "SGL",
     "VBPR",
+    "DirectAU",
     "GraphAlignment",
+    "GraphTransformer",
     "ItemKNN",
     "LightGCN",
+    "LightGCNPP",
     "ModalGCN",
     "Popular",
+    "SimGCL",
+    "UltraGCN",
+    "XSimGCL",
 ]

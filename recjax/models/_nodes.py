@@ -74,7 +74,12 @@ def add_to_items(vectors: BatchVectors, items: jax.Array, batch: Batch) -> Batch
 
 
 def newcomer_nodes(
-    nodes: jax.Array, context: Context, histories: ItemLists, *, depth: int
+    nodes: jax.Array,
+    context: Context,
+    histories: ItemLists,
+    *,
+    depth: int,
+    with_table: bool = True,
 ) -> jax.Array:
     """What LightGCN gives newcomers, who receive from their items layer by layer.
 
@@ -83,6 +88,7 @@ def newcomer_nodes(
       context: the training data.
       histories: B lists.
       depth: L.
+      with_table: whether layer 0 is part of the mean.
 
     Returns:
       ``[B, D]``.
@@ -92,7 +98,8 @@ def newcomer_nodes(
     # from layer k of the items.
     items = [split_nodes(layer, context).items for layer in layers[:-1]]
     start = jnp.zeros_like(split_nodes(nodes, context).items)
-    return newcomer_sum(sum(items, start) / len(layers), context.item_counts, histories)
+    mean = sum(items, start) / (depth + with_table)
+    return newcomer_sum(mean, context.item_counts, histories)
 
 
 def comparable(objective: Objective, vectors: Any) -> Any:

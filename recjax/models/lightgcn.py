@@ -4,17 +4,15 @@ import dataclasses
 
 import jax
 
-from recjax.layers import propagate, propagate_rows
+from recjax.layers import propagate_rows
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
-    comparable,
     init_nodes,
-    newcomer_nodes,
     objective_with_l2,
     split_batch,
-    split_nodes,
 )
+from recjax.models._smoothed import embed_smoothed, fold_in_smoothed
 from recjax.objectives import Objective, Softmax
 from recjax.sparse import take_rows
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
@@ -67,15 +65,25 @@ class LightGCN:
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The rows of E, of unit length under a cosine objective."""
-        nodes = propagate(context.graph, params["nodes"], depth=self.layers)
-        return comparable(self.objective, split_nodes(nodes, context))
+        return embed_smoothed(
+            params["nodes"],
+            context,
+            depth=self.layers,
+            cosine=self.objective.cosine,
+        )
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers receive from the items of their list, layer by layer."""
-        users = newcomer_nodes(params["nodes"], context, histories, depth=self.layers)
-        return state._replace(users=comparable(self.objective, users))
+        return fold_in_smoothed(
+            params["nodes"],
+            context,
+            state,
+            histories,
+            depth=self.layers,
+            cosine=self.objective.cosine,
+        )
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array

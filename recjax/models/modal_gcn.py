@@ -1,4 +1,4 @@
-"""ModalGCN: LightGCN, frozen graphs of alike items, logQ softmax, one smoothing more."""
+"""ModalGCN: LightGCN with frozen graphs of alike items and one smoothing more."""
 
 import dataclasses
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 
+import jax
 import jraph
 import numpy as np
 
@@ -65,6 +66,38 @@ def combined(x, total=matrix_sum):
 
 def some_rows(x, total=matrix_sum):
     return (sum(powers(x, total)) / 3)[x["rows"]]
+
+
+def noise(key, rows, width):
+    """Uniform numbers of these rows, divided by their length: in NumPy, by the row."""
+    out = np.zeros((len(rows), width))
+    for b, row in enumerate(rows):
+        start, step = map(int, jax.random.key_data(jax.random.fold_in(key, row)))
+        words = []
+        for count in range(1, (width + 1) // 2 + 1):
+            word = (start + count * (step | 1)) % 2**32
+            word = (word ^ word >> 16) * 0x85EBCA6B % 2**32
+            word = (word ^ word >> 13) * 0xC2B2AE35 % 2**32
+            words.append(word ^ word >> 16)
+        halves = [w % 2**16 for w in words] + [w >> 16 for w in words]
+        out[b] = np.array(halves[:width]) + 0.5
+    return out / np.sqrt((out**2).sum(1, keepdims=True))
+
+
+def moved(x):
+    key = jax.random.key(5)
+    found = noise(key, x["rows"], F), noise(key, range(len(x["nodes"])), F)
+    return tuple(x["nodes"] + 0.7 * np.sign(x["nodes"]) * n for n in found)
+
+
+def noisy_rows(x):
+    layer, found = x["nodes"], []
+    for key in jax.random.split(jax.random.key(5), 3):
+        shift = noise(key, range(len(layer)), F)
+        layer = layer + 0.7 * np.sign(layer) * shift
+        found.append(layer[x["rows"]])
+        layer = matrix_sum(x, layer)
+    return found
 
 
 def pagerank(x, total=matrix_sum):
@@ -187,6 +220,41 @@ CASES = (
         points={**graphs.POINTS, "rows": "N"},
         **summed(some_rows),
         order=("N", "E", "B"),
+        empty=({"N": 1, "E": 0, "B": 1}, {"N": 0, "E": 0, "B": 0}),
+    ),
+    Case(
+        name="perturb",
+        function=layers.perturb,
+        call=lambda x: tuple(
+            layers.perturb(jax.random.key(5), x["nodes"], size=0.7, rows=rows)
+            for rows in (x["rows"], None)
+        ),
+        make=lambda rng, B: {
+            "nodes": rng.normal(size=(B, F)),
+            "rows": rng.integers(0, 99, B),
+        },
+        sizes={"B": 8},
+        axes={"nodes": "B", "rows": "B"},
+        out=("B", "B"),
+        reference=moved,
+        order="without ids, the noise of a row goes by its place",
+        large=("nodes",),
+        empty=({"B": 0}, {"B": 1}),
+    ),
+    row(
+        name="propagate_noisy_rows",
+        function=layers.propagate_noisy_rows,
+        call=lambda x: layers.propagate_noisy_rows(
+            jax.random.key(5), graph(x), x["nodes"], x["rows"], depth=2, size=0.7
+        ),
+        make=lambda rng, N, E, B: make(rng, N, E, rows=rng.integers(0, max(N, 1), B)),
+        sizes={**graphs.SIZES, "B": 6},
+        axes={**graphs.AXES, "rows": "B"},
+        out=["B", "B", "B"],
+        points={**graphs.POINTS, "rows": "N"},
+        reference=noisy_rows,
+        order=("E", "B"),
+        bfloat16="what is near 0 may change its sign, and with it that of its noise",
         empty=({"N": 1, "E": 0, "B": 1}, {"N": 0, "E": 0, "B": 0}),
     ),
     row(

@@ -47,6 +47,24 @@ def test_counts_are_those_of_the_dense_product(dense, check_form, settings, chun
         assert np.all(graph.edges["weight"] > 0)
 
 
+@pytest.mark.parametrize("chunk_size", [1, 2**20])
+def test_the_largest_may_be_of_scaled_counts(dense, chunk_size):
+    users, items = random_pairs()
+    scale = np.random.default_rng(1).uniform(0.1, 2, 18)
+    graph = co_occurrence_graph(
+        (items, users),
+        18,
+        k=3,
+        scale=scale,
+        normalisation="none",
+        chunk_size=chunk_size,
+    )
+    counts = by_hand(items, users, 18)
+    order = np.argsort(-counts * scale, axis=1, kind="stable")
+    np.put_along_axis(counts, order[:, 3:], 0, 1)
+    np.testing.assert_array_equal(dense(graph), counts)
+
+
 @pytest.mark.parametrize("k", [None, 3])
 @pytest.mark.parametrize("normalisation", ["symmetric", "row", (0.6, -0.1)])
 def test_weights_are_by_the_counts_that_are_kept(dense, check_form, normalisation, k):
@@ -141,5 +159,8 @@ def test_refuses():
     for setting in ("k", "min_count", "chunk_size"):
         with pytest.raises(ValueError, match=f"{setting} = 0 must be positive"):
             co_occurrence_graph((items, users), 18, **{setting: 0})
+    for scale in (np.ones(3), np.zeros(18)):
+        with pytest.raises(ValueError, match="scale"):
+            co_occurrence_graph((items, users), 18, k=2, scale=scale)
     with pytest.raises(ValueError, match="'mean'"):
         co_occurrence_graph((items, users), 18, normalisation="mean")

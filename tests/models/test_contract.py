@@ -17,9 +17,19 @@ from recjax.models import (
     MF,
     MGCN,
     MMGCN,
+    NCL,
+    NGCF,
+    SGL,
     VBPR,
+    DirectAU,
     GraphAlignment,
+    GraphTransformer,
     LightGCN,
+    LightGCNPP,
+    ModalGCN,
+    SimGCL,
+    UltraGCN,
+    XSimGCL,
 )
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.sampling import make_batch
@@ -63,10 +73,26 @@ MODELS = {
     "mgcn softmax": MGCN(dim=8, item_layers=2, objective=Softmax(), init_scale=0.1),
     "mmgcn": MMGCN(dim=8, content_dim=6, layers=2),
     "mmgcn softmax": MMGCN(dim=8, content_dim=6, layers=1, objective=Softmax()),
+    "modal gcn": ModalGCN(dim=8, neighbours=4),
     "vbpr": VBPR(dim=8, content_dim=6),
     "vbpr sampled": VBPR(
         dim=8, content_dim=6, objective=SampledSoftmax(num_negatives=5)
     ),
+    "ngcf": NGCF(dim=8, layers=2),
+    "ngcf softmax": NGCF(dim=8, layers=1, objective=Softmax()),
+    "lightgcn++": LightGCNPP(dim=8),
+    "lightgcn++ softmax": LightGCNPP(dim=8, objective=Softmax()),
+    "ultragcn": UltraGCN(dim=8, num_negatives=5, negative_weight=5.0, neighbours=3),
+    "graph transformer": GraphTransformer(dim=8, heads=2),
+    "graph transformer bpr": GraphTransformer(dim=8, objective=BPR(), init_scale=0.1),
+    "sgl": SGL(dim=8, layers=2, drop=0.2),
+    "simgcl": SimGCL(dim=8, layers=2),
+    "simgcl softmax": SimGCL(dim=8, layers=2, objective=Softmax()),
+    "xsimgcl": XSimGCL(dim=8, layers=3, contrast_layer=2),
+    "xsimgcl softmax": XSimGCL(dim=8, layers=2, objective=Softmax()),
+    "directau": DirectAU(dim=8, layers=2),
+    "directau, mf": DirectAU(dim=8, layers=0, gamma=1.0),
+    "ncl": NCL(dim=8, clusters=4, structure=0.1, prototype=0.1),
 }
 
 
@@ -82,13 +108,17 @@ def model(request):
 
 
 @pytest.fixture(scope="module")
-def context(model, plain):
-    return prepare(model, plain)
+def params(model):
+    return model.init(jax.random.key(1), SPEC)
 
 
 @pytest.fixture(scope="module")
-def params(model):
-    return model.init(jax.random.key(1), SPEC)
+def context(model, params, plain):
+    """With all that the model makes before training, and before an epoch."""
+    context = prepare(model, plain)
+    if hasattr(model, "refresh"):
+        context = model.refresh(params, context, jax.random.key(3))
+    return context
 
 
 def batch_of(model, context, size=16):
