@@ -129,7 +129,7 @@ def gram(matrix: SparseMatrix) -> jax.Array:
 
     def rows(first):
         columns = first + jnp.arange(_WIDTH)
-        unit = (jnp.arange(num)[:, None] == columns).astype(jnp.float32)
+        unit = (jnp.arange(num)[:, None] == columns[None]).astype(jnp.float32)
         return sparse_product(matrix.transposed, sparse_product(matrix, unit)).T
 
     blocks = lax.map(rows, jnp.arange(0, num, _WIDTH))

@@ -68,8 +68,10 @@ def truncated_svd(
     left = vectors if basis is None else _dot(basis, vectors)
     right = sparse_product(matrix.transposed, left)
     values = jnp.linalg.norm(right, axis=0)
-    values = jnp.where(values > jnp.finfo(jnp.float32).eps ** 0.5 * values[0], values, 0)
-    return left, values, right * jnp.where(values > 0, 1 / values, 0)
+    values = jnp.where(
+        values > jnp.finfo(jnp.float32).eps ** 0.5 * values[0], values, 0
+    )
+    return left, values, right * jnp.where(values > 0, 1 / values, 0)[None]
 
 
 def _krylov(
@@ -79,7 +81,8 @@ def _krylov(
     num, size = matrix.shape[0], steps * _BLOCK
 
     def project(basis, block):
-        inside = _dot(basis.T, block)
+        # So, and not basis^T block: a tall matrix is then read in its own order.
+        inside = _dot(block.T, basis).T
         return block - _dot(basis, inside), inside
 
     def grow(step, carry):
