@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from recjax.models._autoencoder import zero_diagonal_weights
 from recjax.models._item_matrix import dense_item_score
@@ -14,7 +15,8 @@ class EASE:
     r"""EASE^R: the linear model of a user's items by the user's other items.
 
     .. math::
-      \min_B \; |X - X B|_F^2 + \lambda |B|_F^2 \;\; \text{with}\;\; \mathrm{diag}(B) = 0
+      \min_B \; |X - X B|_F^2 + \lambda |B|_F^2
+        \quad \text{with} \quad \mathrm{diag}(B) = 0
 
     .. math::
       C = (X^T X + \lambda I)^{-1}, \qquad
@@ -36,8 +38,7 @@ class EASE:
       [[0.333, 0.0]]
 
     References:
-      Steck, Embarrassingly shallow autoencoders for sparse data, WWW 2019, equations 1
-      and 8.
+      Steck, Embarrassingly shallow autoencoders for sparse data, WWW 2019.
     """
 
     l2: float = 100.0
@@ -47,7 +48,7 @@ class EASE:
         """B ``[I, I]``."""
         if self.l2 <= 0:
             raise ValueError(f"l2 {self.l2} must be positive: X^T X may be singular")
-        ridge = jax.numpy.full_like(context.item_counts, self.l2)
+        ridge = jnp.full_like(context.item_counts, self.l2)
         return {"weights": zero_diagonal_weights(context, ridge)}
 
     def embed(self, params: Params, context: Context) -> ItemLists:

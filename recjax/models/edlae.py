@@ -41,9 +41,9 @@ class EDLAE:
       [[0.2, 0.0]]
 
     References:
-      Steck, Autoencoders that don't overfit towards the identity, NeurIPS 2020, the
-      full-rank solution of section 3; the input is scaled by 1 / (1 - p), which changes
-      B by a factor and no order of scores.
+      Steck, Autoencoders that don't overfit towards the identity, NeurIPS 2020
+      (the full-rank model).  The input is scaled by 1 / (1 - p) here, as in dropout,
+      which changes B by a factor and no order of scores.
     """
 
     dropout: float = 0.5

@@ -44,8 +44,7 @@ class GFCF:
       1
 
     References:
-      Shen et al., How powerful is graph convolution for recommendation?, CIKM 2021,
-      equation 12.
+      Shen et al., How powerful is graph convolution for recommendation?, CIKM 2021.
     """
 
     rank: int = 256

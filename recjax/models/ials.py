@@ -52,7 +52,7 @@ class IALS:
     References:
       Hu et al., Collaborative filtering for implicit feedback datasets, ICDM 2008;
       Rendle et al., Revisiting the performance of iALS on item recommendation
-      benchmarks, RecSys 2022, equations 1 to 3 and section 4.2 (the exponent nu).
+      benchmarks, RecSys 2022 (the objective with alpha_0 and nu).
     """
 
     dim: int = 128

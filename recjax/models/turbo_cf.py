@@ -51,8 +51,7 @@ class TurboCF:
 
     References:
       Park et al., Turbo-CF: matrix decomposition-free graph filtering for fast
-      recommendation, SIGIR 2024, equations 5 to 9 (the numbers of order 3 are those of
-      the released code).
+      recommendation, SIGIR 2024 (the numbers of order 3 are those of its code).
     """
 
     alpha: float = 0.6

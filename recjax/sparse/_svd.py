@@ -10,6 +10,8 @@ from recjax.sparse._matrix import SparseMatrix, gram, sparse_product
 
 # Vectors that the Krylov space grows by: a product of this width stays in cache.
 _BLOCK = 32
+# What is shorter than this share of a vector, after projections, is rounding.
+_ROUNDING = 1e-5
 _dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
@@ -33,8 +35,7 @@ def truncated_svd(
 
     Returns:
       P ``[U, k]``, s ``[k]`` descending, and Q ``[I, k]``.  Values below 3e-4 of the
-      largest cannot be told from 0 in float32: they are 0, and so is the vector of the
-      larger side.
+      largest cannot be told from 0 in float32: they are 0, and so are their vectors.
 
     Raises:
       ValueError: the rank is not in 1 .. min(U, I).
@@ -68,10 +69,10 @@ def truncated_svd(
     left = vectors if basis is None else _dot(basis, vectors)
     right = sparse_product(matrix.transposed, left)
     values = jnp.linalg.norm(right, axis=0)
-    values = jnp.where(
-        values > jnp.finfo(jnp.float32).eps ** 0.5 * values[0], values, 0
-    )
-    return left, values, right * jnp.where(values > 0, 1 / values, 0)[None]
+    real = values > jnp.finfo(jnp.float32).eps ** 0.5 * values[0]
+    values = jnp.where(real, values, 0)
+    inverse = jnp.where(real, 1 / values, 0)
+    return jnp.where(real[None], left, 0), values, right * inverse[None]
 
 
 def _krylov(
@@ -86,23 +87,28 @@ def _krylov(
         return block - _dot(basis, inside), inside
 
     def grow(step, carry):
-        basis, small, block = carry
-        # Twice: what is left after the first may be small, and full of rounding.
-        block = jnp.linalg.qr(block)[0]
+        basis, small, block, scale = carry
+        block, triangle = jnp.linalg.qr(block)
+        # What only rounding is left of starts anew: a space that is used up grows in a
+        # random direction, and equal singular values turn up one by one.
+        fresh = jax.random.normal(jax.random.fold_in(key, step), block.shape)
+        rounding = jnp.abs(jnp.diag(triangle)) < _ROUNDING * scale
+        block = jnp.where(rounding[None], fresh / num**0.5, block)
+        # The second projection: the first left little, and rounding in it.
         block = jnp.linalg.qr(project(basis, block)[0])[0]
         first = step * _BLOCK
         basis = lax.dynamic_update_slice_in_dim(basis, block, first, 1)
         block = sparse_product(matrix, sparse_product(matrix.transposed, block))
+        scale = jnp.linalg.norm(block, axis=0).max()
         block, inside = project(basis, block)
-        return basis, lax.dynamic_update_slice_in_dim(small, inside, first, 1), block
+        small = lax.dynamic_update_slice_in_dim(small, inside, first, 1)
+        return basis, small, block, scale
 
     start = jax.random.normal(key, (matrix.shape[1], _BLOCK))
-    carry = (
-        jnp.zeros((num, size)),
-        jnp.zeros((size, size)),
-        sparse_product(matrix, start),
-    )
-    basis, small, _ = lax.fori_loop(0, steps, grow, carry)
+    block = sparse_product(matrix, start)
+    scale = jnp.linalg.norm(block, axis=0).max()
+    carry = jnp.zeros((num, size)), jnp.zeros((size, size)), block, scale
+    basis, small, _, _ = lax.fori_loop(0, steps, grow, carry)
     # Each column was projected on the basis so far: the upper triangle is whole.
     upper = jnp.triu(small)
     return upper + jnp.triu(small, 1).T, basis
