@@ -5,12 +5,19 @@ array whose size depends on the longest list, so that one user with a million it
 costs nothing to the others.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from recjax.types import ItemLists
+
+_Carry = TypeVar("_Carry")
+# Entries of lists that are visited at a time.
+_ENTRIES = 2**10
 
 
 def item_lists(users: np.ndarray, items: np.ndarray, num_users: int) -> ItemLists:
@@ -212,3 +219,114 @@ def locate(
     row = jnp.minimum(row, sizes.shape[0] - 1)
     entry = starts[row] + positions - (ends[row] - sizes[row])
     return row, jnp.where(valid, entry, 0), valid
+
+
+def row_of_entry(lists: ItemLists) -> jax.Array:
+    """The list that each entry belongs to.
+
+    Args:
+      lists: U lists with n entries.
+
+    Returns:
+      ``[n]`` int32, ascending.
+
+    Examples:
+      >>> row_of_entry(item_lists([0, 0, 2], [4, 6, 1], num_users=3)).tolist()
+      [0, 0, 2]
+    """
+    pointer = jnp.asarray(lists.pointer)
+    rows = jnp.arange(pointer.shape[0] - 1, dtype=jnp.int32)
+    entries = lists.items.shape[0]
+    return jnp.repeat(rows, jnp.diff(pointer), total_repeat_length=entries)
+
+
+def transpose_lists(lists: ItemLists, num_columns: int) -> ItemLists:
+    """The sorted users of each item, for the items of each user.
+
+    Args:
+      lists: U lists.
+      num_columns: I.
+
+    Returns:
+      I lists of rows.
+
+    Examples:
+      >>> lists = item_lists([0, 0, 2], [1, 0, 1], num_users=3)
+      >>> users = transpose_lists(lists, 2)
+      >>> users.pointer.tolist(), users.items.tolist()
+      ([0, 1, 3], [0, 0, 2])
+    """
+    items = jnp.asarray(lists.items)
+    order = jnp.argsort(items, stable=True)
+    columns = jnp.arange(num_columns + 1, dtype=jnp.int32)
+    pointer = jnp.searchsorted(items[order], columns).astype(jnp.int32)
+    return ItemLists(pointer, row_of_entry(lists)[order])
+
+
+def walk_entries(
+    visit: Callable[[_Carry, jax.Array, jax.Array, jax.Array], _Carry],
+    carry: _Carry,
+    lists: ItemLists,
+    rows: jax.Array,
+    *,
+    block: int = _ENTRIES,
+) -> _Carry:
+    """Visits the items of some users, a block of entries at a time.
+
+    The work is that of the entries there are: no list is padded to the longest.
+
+    Args:
+      visit: from the carry, places in ``rows`` ``[block]``, items ``[block]`` and
+        whether these are real ``[block]``, to the next carry.
+      carry: the first one.
+      lists: U lists.
+      rows: ``[B]`` integer users.
+      block: static number of entries.
+
+    Returns:
+      The last carry.
+
+    Examples:
+      >>> lists = item_lists([0, 0, 2], [4, 6, 1], num_users=3)
+      >>> def add(total, place, item, real):
+      ...     return total + jnp.where(real, item, 0).sum()
+      >>> int(walk_entries(add, 0, lists, jnp.array([0, 1]), block=8))
+      10
+    """
+    pointer, items = jnp.asarray(lists.pointer), jnp.asarray(lists.items)
+    if items.shape[0] == 0:
+        return carry
+    starts, sizes = pointer[rows], lengths(lists, rows)
+    total = sizes.sum()
+
+    def step(state):
+        position, carry = state
+        positions = position + jnp.arange(block, dtype=jnp.int32)
+        place, entry, real = locate(starts, sizes, positions)
+        return position + block, visit(carry, place, items[entry], real)
+
+    return lax.while_loop(lambda s: s[0] < total, step, (jnp.int32(0), carry))[1]
+
+
+def multi_hot(lists: ItemLists, rows: jax.Array, num_items: int) -> jax.Array:
+    """1 for the items of some users and 0 for the others, a column a user.
+
+    Args:
+      lists: U lists.
+      rows: ``[B]`` integer users.
+      num_items: I.
+
+    Returns:
+      ``[I, B]`` float32.
+
+    Examples:
+      >>> lists = item_lists([0, 0, 2], [1, 2, 1], num_users=3)
+      >>> multi_hot(lists, jnp.array([0, 1]), 3).T.tolist()
+      [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    """
+
+    def mark(x, place, item, real):
+        return x.at[jnp.where(real, item, num_items), place].set(1.0, mode="drop")
+
+    zeros = jnp.zeros((num_items, rows.shape[0]), jnp.float32)
+    return walk_entries(mark, zeros, lists, rows)

@@ -7,10 +7,15 @@ dataclass behind it.
 from typing import Any
 
 from recjax.models.bm3 import BM3
+from recjax.models.bspm import BSPM
 from recjax.models.directau import DirectAU
+from recjax.models.ease import EASE
+from recjax.models.edlae import EDLAE
 from recjax.models.freedom import FREEDOM
+from recjax.models.gf_cf import GFCF
 from recjax.models.graph_alignment import GraphAlignment
 from recjax.models.graph_transformer import GraphTransformer
+from recjax.models.ials import IALS
 from recjax.models.item_knn import ItemKNN
 from recjax.models.lattice import LATTICE
 from recjax.models.lightgcn import LightGCN
@@ -24,16 +29,22 @@ from recjax.models.ngcf import NGCF
 from recjax.models.popular import Popular
 from recjax.models.sgl import SGL
 from recjax.models.simgcl import SimGCL
+from recjax.models.turbo_cf import TurboCF
 from recjax.models.ultragcn import UltraGCN
 from recjax.models.vbpr import VBPR
 from recjax.models.xsimgcl import XSimGCL
 
 MODELS: dict[str, Any] = {
     "bm3": BM3,
+    "bspm": BSPM,
     "directau": DirectAU,
+    "ease": EASE,
+    "edlae": EDLAE,
     "freedom": FREEDOM,
+    "gf_cf": GFCF,
     "graph_alignment": GraphAlignment,
     "graph_transformer": GraphTransformer,
+    "ials": IALS,
     "item_knn": ItemKNN,
     "lattice": LATTICE,
     "lightgcn": LightGCN,
@@ -47,6 +58,7 @@ MODELS: dict[str, Any] = {
     "popular": Popular,
     "sgl": SGL,
     "simgcl": SimGCL,
+    "turbo_cf": TurboCF,
     "ultragcn": UltraGCN,
     "vbpr": VBPR,
     "xsimgcl": XSimGCL,
@@ -54,7 +66,12 @@ MODELS: dict[str, Any] = {
 
 __all__ = [
     "BM3",
+    "BSPM",
+    "EASE",
+    "EDLAE",
     "FREEDOM",
+    "GFCF",
+    "IALS",
     "LATTICE",
     "MF",
     "MGCN",
@@ -73,6 +90,7 @@ __all__ = [
     "ModalGCN",
     "Popular",
     "SimGCL",
+    "TurboCF",
     "UltraGCN",
     "XSimGCL",
 ]

@@ -7,14 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from recjax.lists import lengths, locate, search_row
+from recjax.lists import row_of_entry, transpose_lists
+from recjax.models._item_matrix import sparse_item_score
 from recjax.sparse import Layout, neighbour_sum
 from recjax.types import Context, ItemLists, Params
 
 # Numbers in the dense block of similarities that `solve` holds at a time (64 MB).
 _SOLVE_NUMBERS = 2**24
-# Entries of histories, and items reached from them, that scoring visits at a time.
-_ENTRIES = 2**11
+# Users of these items that it marks at a time.
 _POSITIONS = 2**14
 
 
@@ -73,7 +73,7 @@ class ItemKNN:
         self, params: Params, state: ItemLists, users: jax.Array, items: jax.Array
     ) -> jax.Array:
         """Scores ``[B, C]``; the work is that of the similarities that are not 0."""
-        return _score(params, state, users, items)
+        return sparse_item_score(params, state, users, items)
 
     def fold_in(
         self, params: Params, context: Context, state: ItemLists, histories: ItemLists
@@ -83,26 +83,15 @@ class ItemKNN:
         return histories
 
 
-def _transpose(lists: ItemLists, num_columns: int) -> ItemLists:
-    """The sorted rows of each column: for user lists, the users of each item."""
-    entries = jnp.arange(lists.items.shape[0], dtype=jnp.int32)
-    rows = jnp.searchsorted(lists.pointer, entries, side="right").astype(jnp.int32) - 1
-    order = jnp.argsort(lists.items, stable=True)
-    columns = jnp.arange(num_columns + 1, dtype=jnp.int32)
-    pointer = jnp.searchsorted(lists.items[order], columns).astype(jnp.int32)
-    return ItemLists(pointer, rows[order])
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _solve(model: ItemKNN, context: Context) -> Params:
     num_items = context.item_counts.shape[0]
     num_users = context.seen.pointer.shape[0] - 1
     width = min(model.neighbours, num_items)
-    users_of = _transpose(context.seen, num_items)
+    users_of = transpose_lists(context.seen, num_items)
     degree = jnp.diff(users_of.pointer).astype(jnp.float32)
-    entries = jnp.arange(users_of.items.shape[0], dtype=jnp.int32)
-    item_of = jnp.searchsorted(users_of.pointer, entries, side="right") - 1
-    ones = jnp.ones(entries.shape, jnp.float32)
+    item_of = row_of_entry(users_of)
+    ones = jnp.ones(item_of.shape, jnp.float32)
     chunk = max(1, min(num_items, _SOLVE_NUMBERS // max(num_users, num_items)))
 
     def block(first):
@@ -148,52 +137,3 @@ def _solve(model: ItemKNN, context: Context) -> Params:
         "items": (order // width).astype(jnp.int32),
         "weights": weights[order],
     }
-
-
-@jax.jit
-def _score(
-    params: Params, histories: ItemLists, users: jax.Array, items: jax.Array
-) -> jax.Array:
-    num_columns = items.shape[0]
-    num_items = params["pointer"].shape[0] - 1
-    scores = jnp.zeros((users.shape[0], num_columns), jnp.float32)
-    if histories.items.shape[0] == 0:
-        return scores
-    columns = jnp.arange(num_columns, dtype=jnp.int32)
-    column_of = jnp.full(num_items, num_columns, jnp.int32).at[items].min(columns)
-    first, last = items.min(), items.max()
-    begin, sizes_of = histories.pointer[users], lengths(histories, users)
-    num_entries = sizes_of.sum()
-
-    # Two walks, one within the other: over the entries j of the users' histories, and
-    # over the items i that have these entries among their neighbours.
-    def outer(carry):
-        position, scores = carry
-        positions = position + jnp.arange(_ENTRIES, dtype=jnp.int32)
-        user, entry, valid = locate(begin, sizes_of, positions)
-        neighbour = histories.items[entry]
-        limits = jnp.broadcast_to(jnp.stack([first - 1, last]), (_ENTRIES, 2))
-        inside = search_row(params["pointer"], params["items"], neighbour, limits)
-        starts = params["pointer"][neighbour] + inside[:, 0]
-        sizes = jnp.where(valid, inside[:, 1] - inside[:, 0], 0)
-        total = sizes.sum()
-
-        def inner(carry):
-            position, scores = carry
-            positions = position + jnp.arange(_POSITIONS, dtype=jnp.int32)
-            source, edge, valid = locate(starts, sizes, positions)
-            column = column_of[params["items"][edge]]
-            column = jnp.where(valid, column, num_columns)
-            scores = scores.at[user[source], column].add(
-                params["weights"][edge], mode="drop"
-            )
-            return position + _POSITIONS, scores
-
-        carry = (jnp.int32(0), scores)
-        scores = lax.while_loop(lambda c: c[0] < total, inner, carry)[1]
-        return position + _ENTRIES, scores
-
-    carry = (jnp.int32(0), scores)
-    scores = lax.while_loop(lambda c: c[0] < num_entries, outer, carry)[1]
-    # An item that is asked for twice was counted in its first column.
-    return scores[:, column_of[items]]

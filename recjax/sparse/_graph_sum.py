@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import jraph
 
+from recjax.lists import row_of_entry
+from recjax.sparse._layout import Layout
 from recjax.sparse._neighbour_sum import Implementation, neighbour_sum
 from recjax.sparse._read_edges import read_edges
 from recjax.types import ItemLists
@@ -72,10 +74,13 @@ def list_sum(
       >>> list_sum(jnp.array([[1.0], [4.0]]), lists).tolist()
       [[5.0], [0.0]]
     """
-    num, entries = lists.pointer.shape[0] - 1, lists.items.shape[0]
-    rows = jnp.repeat(
-        jnp.arange(num), jnp.diff(lists.pointer), total_repeat_length=entries
-    )
     if weight is None:
-        weight = jnp.ones(entries, x.dtype)
-    return neighbour_sum(x, weight, lists.items, rows, num_receivers=num)
+        weight = jnp.ones(lists.items.shape[0], x.dtype)
+    return neighbour_sum(
+        x,
+        weight,
+        lists.items,
+        row_of_entry(lists),
+        num_receivers=lists.pointer.shape[0] - 1,
+        layout=Layout(lists.pointer),
+    )

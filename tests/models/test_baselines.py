@@ -120,7 +120,8 @@ class TestItemKNN:
         # Blocks far smaller than the data; the last one is not full.
         monkeypatch.setattr("recjax.models.item_knn._SOLVE_NUMBERS", 7 * ITEMS)
         monkeypatch.setattr("recjax.models.item_knn._POSITIONS", 5)
-        monkeypatch.setattr("recjax.models.item_knn._ENTRIES", 4)
+        monkeypatch.setattr("recjax.models._item_matrix._POSITIONS", 5)
+        monkeypatch.setattr("recjax.models._item_matrix._ENTRIES", 4)
         jax.clear_caches()
         params = model.solve(context)
         jax.tree.map(np.testing.assert_array_equal, params, expected)
