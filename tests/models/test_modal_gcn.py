@@ -1,0 +1,117 @@
+"""ModalGCN against its equations in dense NumPy, and what each part alone is."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from recjax.data import make_context, synthetic
+from recjax.lists import item_lists
+from recjax.models import LightGCN, ModalGCN
+from recjax.sampling import make_batch
+from recjax.types import Feature, Spec, prepare
+
+LOG = synthetic(num_users=14, num_items=11, num_groups=2, rows_per_user=4)
+SPEC = Spec(14, 11, features=(("image", 5), ("sound", 3)))
+MODEL = ModalGCN(dim=6, layers=2, neighbours=3, modal_weight=0.7, smoothing=0.4)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    rng = np.random.default_rng(3)
+    features = {}
+    for name, width in SPEC.features:
+        present = np.arange(11) != width
+        values = rng.normal(size=(11, width)).astype(np.float32)
+        features[name] = Feature(np.where(present[:, None], values, 0), present)
+    return make_context(LOG.interactions, SPEC, features=features)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return ModalGCN(dim=6, init_scale=1.0).init(jax.random.key(0), SPEC)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def interactions(context):
+    """A, dense."""
+    ties = np.zeros((25, 25))
+    ties[context.users, 14 + np.asarray(context.items)] = 1
+    ties += ties.T
+    degree = np.maximum(ties.sum(1), 1)
+    return ties / np.sqrt(degree[:, None] * degree[None])
+
+
+def alike(context):
+    """S, dense, from pairs of items one by one."""
+    total = np.zeros((11, 11))
+    for feature in context.features.values():
+        there = np.flatnonzero(feature.present)
+        x = np.asarray(feature.values, np.float64)[there]
+        x = unit((x - x.mean(0)) / x.std(0))
+        near = np.zeros((11, 11))
+        for place, item in enumerate(there):
+            cosines = x @ x[place]
+            cosines[place] = -2
+            near[item, there[np.argsort(-cosines)[:3]]] = 1
+        near = np.maximum(near, near.T)
+        degree = np.maximum(near.sum(1), 1)
+        total += near / np.sqrt(degree[:, None] * degree[None])
+    return total / len(context.features)
+
+
+def test_vectors_are_those_of_the_equations(plain, params):
+    table, ties = np.asarray(params["nodes"], np.float64), interactions(plain)
+    mean = (table + ties @ table + ties @ ties @ table) / 3
+    mean[14:] += 0.7 * alike(plain) @ table[14:]
+    vectors = unit(mean)
+    expected = unit(vectors + 0.4 * unit(ties @ ties @ vectors))
+    found = MODEL.embed(params, prepare(MODEL, plain))
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_features_and_smoothing_it_is_lightgcn(plain, params):
+    bare = dataclasses.replace(MODEL, modal_weight=0.0, smoothing=0.0)
+    other = LightGCN(dim=6, layers=2)
+    context = plain._replace(features={})
+    batch = make_batch(
+        jax.random.key(1), plain, plain.users[:9], plain.items[:9], np.ones(9), 0
+    )
+    for model in (bare, dataclasses.replace(MODEL, smoothing=0.0)):
+        prepared = prepare(model, context)
+        np.testing.assert_allclose(
+            np.concatenate(model.embed(params, prepared)),
+            np.concatenate(other.embed(params, context)),
+            atol=1e-6,
+        )
+        key = jax.random.key(0)
+        np.testing.assert_allclose(
+            model.loss(params, prepared, batch, key)[0],
+            other.loss(params, context, batch, key)[0],
+            rtol=1e-6,
+        )
+
+
+def test_a_newcomer_with_a_users_list_is_blended_like_that_user(plain, params):
+    """But for layer 0, which a newcomer has not: here it is zero for all users."""
+    context = prepare(MODEL, plain)
+    params = {"nodes": params["nodes"].at[:14].set(0)}
+    state = MODEL.embed(params, context)
+    found = MODEL.fold_in(params, context, state, context.seen)
+    layers = dataclasses.replace(MODEL, layers=1)
+    again = layers.fold_in(params, context, layers.embed(params, context), context.seen)
+    np.testing.assert_allclose(
+        again.users, layers.embed(params, context).users, rtol=1e-4, atol=1e-5
+    )
+    np.testing.assert_array_equal(found.items, state.items)
+    nobody = item_lists(np.zeros(0, int), np.zeros(0, int), 2)
+    assert (MODEL.fold_in(params, context, state, nobody).users == 0).all()
+
+
+def test_the_context_must_be_prepared(plain, params):
+    with pytest.raises(ValueError, match="prepare"):
+        MODEL.embed(params, plain)
