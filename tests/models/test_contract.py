@@ -7,18 +7,19 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from recjax.alignments import Contrast, Reconstruct
 from recjax.data import attribute_pairs, make_context, synthetic
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
-from recjax.models import MF, GraphAlignment, LightGCN
+from recjax.models import KAR, MF, Aligned, AlphaRec, GraphAlignment, LightGCN
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
-from recjax.types import Batch, BatchVectors, Interactions, Spec
+from recjax.types import Batch, BatchVectors, Feature, Interactions, Spec, prepare
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
 PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
-SPEC = Spec(24, 20, len(NAMES))
+SPEC = Spec(24, 20, len(NAMES), (("image", 5), ("text", 16)))
 
 MODELS = {
     "mf": MF(dim=8, objective=BPR()),
@@ -29,12 +30,46 @@ MODELS = {
     "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(num_negatives=5)),
     "graph alignment": GraphAlignment(dim=8, hidden=6),
     "graph alignment, bare": GraphAlignment(dim=8, hidden=0, num_negatives=1),
+    "alpharec": AlphaRec(dim=8, hidden=32, objective=Softmax()),
+    "alpharec linear": AlphaRec(dim=16, linear=True, layers=1, feature="text"),
+    "aligned contrast": Aligned(
+        LightGCN(dim=8, layers=2, init_scale=0.1), Contrast(weight=0.1)
+    ),
+    "aligned contrast bpr": Aligned(MF(dim=8, objective=BPR()), Contrast()),
+    "aligned reconstruct": Aligned(
+        LightGCN(dim=8, layers=2, objective=BPR(num_negatives=2), init_scale=0.1),
+        Reconstruct(share=0.1),
+    ),
+    "kar": KAR(LightGCN(dim=8, layers=2), hidden=6),
+    "kar graph alignment": KAR(
+        GraphAlignment(dim=8, hidden=6), shared=1, specific=1, hidden=4, feature="text"
+    ),
 }
 
 
+def features(rng):
+    """An item lacks both tables, and others one of them."""
+    tables = {}
+    for place, (name, width) in enumerate(SPEC.features):
+        present = np.arange(SPEC.num_items) % 7 != place
+        present[11] = False
+        values = rng.normal(size=(SPEC.num_items, width)) * present[:, None]
+        tables[name] = Feature(values.astype(np.float32), present)
+    return tables
+
+
 @pytest.fixture(scope="module")
-def context():
-    return make_context(LOG.interactions, SPEC, attributes=PAIRS)
+def whole():
+    tables = features(np.random.default_rng(0))
+    return make_context(LOG.interactions, SPEC, attributes=PAIRS, features=tables)
+
+
+@pytest.fixture
+def context(whole, request):
+    """The training data, prepared for the model of the test."""
+    if "model" not in request.fixturenames:
+        return whole
+    return prepare(request.getfixturevalue("model"), whole)
 
 
 @pytest.fixture(scope="module", params=MODELS)
