@@ -28,7 +28,7 @@ class TextAutoencoder:
       B &= \arg\min \|X - X B\|^2 + \lambda \|B\|^2 + \kappa \|B - S\|^2,
 
     both with a diagonal of 0, and scores ``s_u = x_u B``.  In closed form, with ``Q =
-    (X^T X + (lambda + kappa) 1)^-1`` and ``R = Q S``,
+    (X^T X + (lambda + kappa) 1)^-1`` and ``R = Q S``, whatever S has on its diagonal,
 
     .. math::
       B_{ij} = \kappa R_{ij} - Q_{ij} \frac{1 + \kappa R_{jj}}{Q_{jj}} \quad (i \ne j),
@@ -114,9 +114,9 @@ def _solve(model: TextAutoencoder, context: Context, texts: Feature) -> Params:
     gram = _gram(context)
     gram = gram.at[each, each].add(model.ridge + model.kappa)
     inverse = cho_solve(cho_factor(gram), jnp.eye(num_items))
-    # R = Q S, of the low rank of H but for its diagonal; S itself is never made.
-    smoothed = dot(dot(inverse, text), factor) - inverse * own[None]
-    smoothed = model.kappa * smoothed / (1 - own)[None]
+    # The diagonal of S does not matter where that of B is held; without it S is of low
+    # rank, and never made.
+    smoothed = model.kappa * dot(dot(inverse, text), factor) / (1 - own)[None]
     diagonal = jnp.diagonal(inverse)
     share = (1 + jnp.diagonal(smoothed)) / diagonal
     weights = smoothed - inverse * share[None]
