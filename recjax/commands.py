@@ -18,6 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from recjax import pipeline
+from recjax.alignments import ALIGNMENTS
 from recjax.cli import parse
 from recjax.console import metrics_table, models_table, recommendation_table
 from recjax.data import SOURCES, Cleaning, describe, find, prepare
@@ -25,12 +26,20 @@ from recjax.data._names import unknown
 from recjax.evaluation import METRICS, evaluate, recommend
 from recjax.lists import item_lists
 from recjax.models import MODELS
+from recjax.models.aligned import ENCODERS
 from recjax.objectives import OBJECTIVES
 from recjax.options import Describe, Evaluate, List, Prepare, Recommend, Train
 from recjax.training import Record
 
 # JAX counts in int32.
 _LARGEST = 2**31 - 1
+# Options that name a part of the model, the outer ones first.
+_PARTS = {
+    "--model.objective": OBJECTIVES,
+    "--model.alignment": ALIGNMENTS,
+    "--model.encoder": ENCODERS,
+    "--model.encoder.objective": OBJECTIVES,
+}
 
 SHOWN = ("recall@20", "ndcg@20", "hit_rate@20", "mrr@20", "coverage@20")
 """Columns of the table after training; summary.json has the rest."""
@@ -284,10 +293,10 @@ def _recommend(options: Recommend) -> int:
 def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
     """What the options of ``train`` start from, and the words that are left.
 
-    The model is the one that ``--model`` and ``--model.objective`` name.  A run that
-    is resumed brings its own dataset, model and settings.
+    The model is the one that ``--model`` and the options for its parts name.  A run
+    that is resumed brings its own dataset, model and settings.
     """
-    chosen, rest = _take(words, ("--model", "--model.objective"))
+    chosen, rest = _take(words, ("--model", *_PARTS))
     named, _ = _take(words, ("--out",))
     if "--resume" not in words or "--out" not in named:
         return Train(tyro.MISSING, _model(chosen)), rest
@@ -295,9 +304,9 @@ def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
     if chosen:
         name = next(name for name, kind in MODELS.items() if type(model) is kind)
         asked = _model({"--model": name} | chosen)
-        same = type(asked) is type(model) and (
-            "--model.objective" not in chosen
-            or type(asked.objective) is type(model.objective)
+        same = type(asked) is type(model) and all(
+            type(_part(asked, option)) is type(_part(model, option))
+            for option in chosen.keys() & _PARTS.keys()
         )
         # Named again, the run's own model keeps the run's settings.
         model = model if same else asked
@@ -328,19 +337,35 @@ def _take(
 
 
 def _model(chosen: dict[str, str]) -> Any:
-    """The model of that name, with the objective of that name."""
+    """The model of that name, with the parts of those names."""
     name = chosen.get("--model", "lightgcn").replace("-", "_")
     if name not in MODELS:
         raise unknown("model", name, MODELS)
     model = MODELS[name]()
-    objective = chosen.get("--model.objective", "").replace("-", "_")
-    if objective:
-        if not hasattr(model, "objective"):
-            raise ValueError(f"the model {name} has no objective to choose")
-        if objective not in OBJECTIVES:
-            raise unknown("objective", objective, OBJECTIVES)
-        model = dataclasses.replace(model, objective=OBJECTIVES[objective]())
+    for option, kinds in _PARTS.items():
+        if option not in chosen:
+            continue
+        what, part = option.removeprefix("--model."), chosen[option].replace("-", "_")
+        if _part(model, option) is None:
+            raise ValueError(f"the model {name} has no {what} to choose")
+        if part not in kinds:
+            raise unknown(what.rpartition(".")[2], part, kinds)
+        model = _replace(model, what.split("."), kinds[part]())
     return model
+
+
+def _part(model: Any, option: str) -> Any:
+    """What a model has for an option such as ``--model.objective``; None without."""
+    for field in option.removeprefix("--model.").split("."):
+        model = getattr(model, field, None)
+    return model
+
+
+def _replace(model: Any, path: Sequence[str], part: Any) -> Any:
+    """The model with another part, however deep that is."""
+    if len(path) > 1:
+        part = _replace(getattr(model, path[0]), path[1:], part)
+    return dataclasses.replace(model, **{path[0]: part})
 
 
 @contextlib.contextmanager

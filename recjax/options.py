@@ -8,7 +8,17 @@ import tyro
 
 from recjax.data import Cleaning, Columns, Split
 from recjax.data._read import Format
-from recjax.models import MF, GraphAlignment, ItemKNN, LightGCN, Popular
+from recjax.models import (
+    KAR,
+    MF,
+    Aligned,
+    AlphaRec,
+    GraphAlignment,
+    ItemKNN,
+    LightGCN,
+    Popular,
+    TextAutoencoder,
+)
 from recjax.training import Training
 
 _Source = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]]
@@ -58,14 +68,27 @@ class Describe:
 class Train:
     """Trains a model, chooses the epoch on the valid part, reports on the test part.
 
-    --model NAME chooses the model (lightgcn, mf, graph_alignment, item_knn, popular)
-    and --model.objective NAME what its vectors are trained for (bpr, bce, softmax,
-    sampled_softmax); the options below are those of the two chosen.
+    --model NAME chooses the model (lightgcn, mf, graph_alignment, item_knn, popular,
+    aligned, alpharec, kar, text_autoencoder) and --model.objective NAME what its
+    vectors are trained for (bpr, bce, softmax, sampled_softmax).  For aligned and kar,
+    --model.encoder NAME is the model inside (lightgcn, mf, graph_alignment), with an
+    --model.encoder.objective of its own; --model.alignment NAME is contrast or
+    reconstruct.  The options below are those of all that is chosen.
     """
 
     dataset: _Dataset
     """A prepared folder, its name, or a source that is prepared as it is."""
-    model: LightGCN | MF | GraphAlignment | ItemKNN | Popular = LightGCN()  # noqa: RUF009
+    model: (
+        LightGCN
+        | MF
+        | GraphAlignment
+        | ItemKNN
+        | Popular
+        | Aligned
+        | AlphaRec
+        | KAR
+        | TextAutoencoder
+    ) = LightGCN()  # noqa: RUF009
     training: Annotated[Training, tyro.conf.arg(name="")] = Training()  # noqa: RUF009
     out: Path | None = None
     """The run folder; by default runs/DATASET-MODEL-SEED."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recjax.alignments import ALIGNMENTS
 from recjax.checkpoint import Checkpoints
 from recjax.config import from_dict, to_dict
 from recjax.data import (
@@ -33,7 +34,12 @@ from recjax.run_folder import (
 from recjax.training import Record, Training, fit, restore_params
 from recjax.types import Context, ItemLists, Params, Spec, prepare
 
-CONFIG_TYPES = (*MODELS.values(), *OBJECTIVES.values(), Training)
+CONFIG_TYPES = (
+    *MODELS.values(),
+    *OBJECTIVES.values(),
+    *ALIGNMENTS.values(),
+    Training,
+)
 REPORTED = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
 OF_LISTS = ("coverage", "gini", "average_popularity")
 CUTOFFS = (10, 20)

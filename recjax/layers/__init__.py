@@ -42,6 +42,7 @@ from recjax.layers._hypergraph import (
     init_hypergraph_convolution,
 )
 from recjax.layers._message import init_message_passing, message_passing
+from recjax.layers._mlp import init_mlp, mlp
 from recjax.layers._noise import perturb, propagate_noisy_rows
 from recjax.layers._products import film, fuse_bilinear, init_film, init_fuse_bilinear
 from recjax.layers._propagate import (
@@ -93,12 +94,14 @@ __all__ = [
     "init_graph_sage",
     "init_hypergraph_convolution",
     "init_message_passing",
+    "init_mlp",
     "init_ngcf",
     "init_relation_message_passing",
     "init_rgcn_basis",
     "init_rgcn_block",
     "linear_attention",
     "message_passing",
+    "mlp",
     "newcomer_sum",
     "ngcf",
     "personalised_pagerank",

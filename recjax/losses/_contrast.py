@@ -14,6 +14,7 @@ def info_nce_loss(
     *,
     temperature: float,
     candidates: jax.Array | None = None,
+    counted: jax.Array | None = None,
     where: jax.Array | None = None,
     reduce_fn: ReduceFn | None = jnp.mean,
 ) -> jax.Array:
@@ -25,6 +26,8 @@ def info_nce_loss(
       temperature: t.
       candidates: z ``[C, D]``, all that the positive competes with; itself should be
         among them.  None for the rows of ``right`` that count.
+      counted: ``[C]`` candidates that count; None for all.  Where none does, every
+        loss is 0.
       where: ``[B]`` rows that count.
       reduce_fn: over rows; None for a loss a row.
 
@@ -50,9 +53,17 @@ def info_nce_loss(
         raise ValueError(
             f"candidates {candidates.shape} must be [C, D] for rows {left.shape}"
         )
+    if counted is not None and (candidates is None or counted.ndim != 1):
+        raise ValueError("counted must be a mask [C], and there must be candidates")
     left, right = map(unit_length, keep_rows(where, left, right))
+    if candidates is not None:
+        (candidates,) = keep_rows(counted, candidates)
     others = right if candidates is None else unit_length(candidates)
     logits = left @ others.T / temperature
+    if counted is not None:
+        # Where none counts the sum is not empty, and the losses are replaced.
+        stays = counted.astype(bool) | ~jnp.any(counted)
+        logits = jnp.where(stays[None], logits, -jnp.inf)
     if candidates is None and where is not None:
         counts = where.astype(bool)
         # Its own column stays in a row that does not count: the sum is never empty.
@@ -60,6 +71,8 @@ def info_nce_loss(
         logits = jnp.where(stays, logits, -jnp.inf)
     positive = jnp.sum(left * right, axis=1) / temperature
     losses = jax.nn.logsumexp(logits, axis=1) - positive
+    if counted is not None:
+        losses = jnp.where(jnp.any(counted), losses, 0.0)
     return reduce_masked(losses, where, reduce_fn)
 
 

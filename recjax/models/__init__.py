@@ -6,6 +6,8 @@ dataclass behind it.
 
 from typing import Any
 
+from recjax.models.aligned import Aligned
+from recjax.models.alpharec import AlphaRec
 from recjax.models.bm3 import BM3
 from recjax.models.bspm import BSPM
 from recjax.models.directau import DirectAU
@@ -17,6 +19,7 @@ from recjax.models.graph_alignment import GraphAlignment
 from recjax.models.graph_transformer import GraphTransformer
 from recjax.models.ials import IALS
 from recjax.models.item_knn import ItemKNN
+from recjax.models.kar import KAR
 from recjax.models.lattice import LATTICE
 from recjax.models.lightgcn import LightGCN
 from recjax.models.lightgcn_pp import LightGCNPP
@@ -29,12 +32,15 @@ from recjax.models.ngcf import NGCF
 from recjax.models.popular import Popular
 from recjax.models.sgl import SGL
 from recjax.models.simgcl import SimGCL
+from recjax.models.text_autoencoder import TextAutoencoder
 from recjax.models.turbo_cf import TurboCF
 from recjax.models.ultragcn import UltraGCN
 from recjax.models.vbpr import VBPR
 from recjax.models.xsimgcl import XSimGCL
 
 MODELS: dict[str, Any] = {
+    "aligned": Aligned,
+    "alpharec": AlphaRec,
     "bm3": BM3,
     "bspm": BSPM,
     "directau": DirectAU,
@@ -46,6 +52,7 @@ MODELS: dict[str, Any] = {
     "graph_transformer": GraphTransformer,
     "ials": IALS,
     "item_knn": ItemKNN,
+    "kar": KAR,
     "lattice": LATTICE,
     "lightgcn": LightGCN,
     "lightgcn_pp": LightGCNPP,
@@ -58,6 +65,7 @@ MODELS: dict[str, Any] = {
     "popular": Popular,
     "sgl": SGL,
     "simgcl": SimGCL,
+    "text_autoencoder": TextAutoencoder,
     "turbo_cf": TurboCF,
     "ultragcn": UltraGCN,
     "vbpr": VBPR,
@@ -72,6 +80,7 @@ __all__ = [
     "FREEDOM",
     "GFCF",
     "IALS",
+    "KAR",
     "LATTICE",
     "MF",
     "MGCN",
@@ -81,6 +90,8 @@ __all__ = [
     "NGCF",
     "SGL",
     "VBPR",
+    "Aligned",
+    "AlphaRec",
     "DirectAU",
     "GraphAlignment",
     "GraphTransformer",
@@ -90,6 +101,7 @@ __all__ = [
     "ModalGCN",
     "Popular",
     "SimGCL",
+    "TextAutoencoder",
     "TurboCF",
     "UltraGCN",
     "XSimGCL",

@@ -47,13 +47,13 @@ def init_nodes(key: jax.Array, spec: Spec, dim: int, *, scale: float = 0.1) -> P
 
 def split_nodes(nodes: jax.Array, context: Context) -> Embeddings:
     """The users' and the items' rows of an array ``[N, D]`` over all nodes."""
-    num_users, num_items = _sizes(context)
+    num_users, num_items = node_counts(context)
     return Embeddings(nodes[:num_users], nodes[num_users : num_users + num_items])
 
 
 def batch_nodes(context: Context, batch: Batch) -> jax.Array:
     """Nodes ``[B (2 + M)]`` of a batch: its users, its positives, its negatives."""
-    num_users, _ = _sizes(context)
+    num_users, _ = node_counts(context)
     items = jnp.concatenate([batch.items, batch.negatives.ravel()])
     return jnp.concatenate([batch.users, num_users + items])
 
@@ -137,5 +137,6 @@ def objective_with_l2(
     return loss + l2 * penalty, {"objective": loss}
 
 
-def _sizes(context: Context) -> tuple[int, int]:
+def node_counts(context: Context) -> tuple[int, int]:
+    """Users U and items I of the training data."""
     return context.seen.pointer.shape[0] - 1, context.item_counts.shape[0]

@@ -183,6 +183,13 @@ def film(x):
     return np.where(x["present"][:, None], gamma * x["nodes"] + beta, x["nodes"])
 
 
+def mlp(x):
+    h = dense(x["nodes"], x["params"]["layer0"])
+    for name in ("layer1", "layer2"):
+        h = dense(np.where(h > 0, h, 0.01 * h), x["params"][name])
+    return h
+
+
 CASES = (
     row(
         "fuse_sum",
@@ -278,5 +285,24 @@ CASES = (
         order=("N",),
         large=("nodes", "condition"),
         empty=({"N": 0}, {"N": 1}),
+    ),
+    Case(
+        name="mlp",
+        function=layers.mlp,
+        call=lambda x: layers.mlp(x["params"], x["nodes"]),
+        make=lambda rng, N: {
+            "params": graphs.parameters(
+                rng, lambda key: layers.init_mlp(key, 4, 3, 2, D)
+            ),
+            "nodes": rng.normal(size=(N, 4)),
+        },
+        sizes={"N": 8},
+        axes={"params": "", "nodes": "N"},
+        out="N",
+        reference=mlp,
+        order=("N",),
+        large="its result grows with its input",
+        empty=({"N": 0}, {"N": 1}),
+        bfloat16=2**-5,  # three products with a matrix
     ),
 )

@@ -77,6 +77,14 @@ def info_nce_candidates(x, b):
     return np.logaddexp.reduce(logits) - cosine(x["left"][b], x["right"][b]) / 0.5
 
 
+def info_nce_counted(x):
+    right = x["left"] + x["shift"]
+    if not x["counted"].any():
+        return np.zeros(len(right))
+    logits = cosine(x["left"][:, None], x["others"][x["counted"]][None]) / 0.5
+    return np.logaddexp.reduce(logits, 1) - cosine(x["left"], right) / 0.5
+
+
 def uniformity(x):
     rows = x["left"][x["where"]]
     terms = [
@@ -185,6 +193,33 @@ CASES = (
         reference=by_row(info_nce_candidates),
         order=("B", "C"),
         large=("left", "right"),
+    ),
+    row(
+        name="info_nce_loss, candidates that count",
+        function=losses.info_nce_loss,
+        call=lambda x: losses.info_nce_loss(
+            x["left"],
+            x["left"] + x["shift"],
+            temperature=0.5,
+            candidates=x["others"],
+            counted=x["counted"],
+            reduce_fn=None,
+        ),
+        make=lambda rng, B, num: {
+            "left": rng.normal(size=(B, D)),
+            "shift": rng.normal(size=(B, D)),
+            "others": rng.normal(size=(num, D)),
+            "counted": graphs.some(rng, num),
+        },
+        sizes={"B": 8, "C": 6},
+        axes={"left": "B", "shift": "B", "others": "C", "counted": "C"},
+        out="B",
+        reference=info_nce_counted,
+        mask=Mask("counted", "C"),
+        padding={"C": 2},
+        order=("B", "C"),
+        large=("left", "shift"),
+        empty=({"B": 0}, {"C": 1}),
     ),
     row(
         name="alignment_loss",

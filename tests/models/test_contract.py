@@ -7,12 +7,14 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from recjax.alignments import Contrast, Reconstruct
 from recjax.data import attribute_pairs, make_context, synthetic
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
 from recjax.models import (
     BM3,
     FREEDOM,
+    KAR,
     LATTICE,
     MF,
     MGCN,
@@ -21,6 +23,8 @@ from recjax.models import (
     NGCF,
     SGL,
     VBPR,
+    Aligned,
+    AlphaRec,
     DirectAU,
     GraphAlignment,
     GraphTransformer,
@@ -38,7 +42,7 @@ from recjax.types import Batch, BatchVectors, Feature, Interactions, Spec, prepa
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
 PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
-WIDTHS = {"audio": 5, "image": 7}
+WIDTHS = {"image": 5, "text": 16}
 SPEC = Spec(24, 20, len(NAMES), tuple(WIDTHS.items()))
 
 
@@ -93,6 +97,20 @@ MODELS = {
     "directau": DirectAU(dim=8, layers=2),
     "directau, mf": DirectAU(dim=8, layers=0, gamma=1.0),
     "ncl": NCL(dim=8, clusters=4, structure=0.1, prototype=0.1),
+    "alpharec": AlphaRec(dim=8, hidden=32, objective=Softmax()),
+    "alpharec linear": AlphaRec(dim=16, linear=True, layers=1, feature="text"),
+    "aligned contrast": Aligned(
+        LightGCN(dim=8, layers=2, init_scale=0.1), Contrast(weight=0.1)
+    ),
+    "aligned contrast bpr": Aligned(MF(dim=8, objective=BPR()), Contrast()),
+    "aligned reconstruct": Aligned(
+        LightGCN(dim=8, layers=2, objective=BPR(num_negatives=2), init_scale=0.1),
+        Reconstruct(share=0.1),
+    ),
+    "kar": KAR(LightGCN(dim=8, layers=2), hidden=6),
+    "kar graph alignment": KAR(
+        GraphAlignment(dim=8, hidden=6), shared=1, specific=1, hidden=4, feature="text"
+    ),
 }
 
 
