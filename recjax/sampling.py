@@ -162,10 +162,10 @@ def uniform_rows(key: jax.Array, rows: jax.Array, width: int) -> jax.Array:
 
     The numbers of a row depend on the key and on its id alone: whoever asks for some
     of the rows gets those of the whole table.  Row r has a SplitMix stream of its own,
-    ``w_c = mix(s + c g)``, whose start s and odd step g are the two words of
-    ``jax.random.fold_in(key, r)``; each word gives two numbers ``(k + 1/2) / 2^16``.
-    That costs a fraction of `jax.random.uniform`, which for the noise and the dropout
-    of a whole table would cost more than a neighbour sum.
+    ``w_c = mix(s + c g)``, whose start s and odd step g are the two words that
+    `jax.random.fold_in` makes of a threefry key and r; each word gives two numbers
+    ``(k + 1/2) / 2^16``.  That costs a fraction of `jax.random.uniform`, which for the
+    noise or the dropout of a whole table would cost more than a neighbour sum.
 
     Args:
       key: a PRNG key.
@@ -186,8 +186,12 @@ def uniform_rows(key: jax.Array, rows: jax.Array, width: int) -> jax.Array:
       Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA
       2014 (streams; of 32 bits here, mixed by the last step of MurmurHash3).
     """
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
-    start, step = jax.random.key_data(keys)[:, :2].T
+    # Of the kind whose derived keys are two well mixed words, whatever the given one.
+    words = jax.random.bits(key, (2,), jnp.uint32)
+    own = jax.random.wrap_key_data(words, impl="threefry2x32")
+    start, step = jax.random.key_data(
+        jax.vmap(lambda r: jax.random.fold_in(own, r))(rows)
+    ).T
     count = jnp.arange(1, (width + 1) // 2 + 1, dtype=jnp.uint32)
     word = start[:, None] + count[None] * (step | 1)[:, None]
     word = (word ^ word >> 16) * jnp.uint32(0x85EBCA6B)

@@ -41,7 +41,7 @@ def perturb(
 
     References:
       Yu et al., Are graph augmentations necessary? Simple graph contrastive learning
-      for recommendation (SimGCL), SIGIR 2022, equation 7 and its constraint.
+      for recommendation (SimGCL), SIGIR 2022.
     """
     x = jnp.asarray(x)
     if x.ndim != 2 or (rows is not None and jnp.shape(rows) != x.shape[:1]):
@@ -96,7 +96,7 @@ def propagate_noisy_rows(
       [[[3.5]], [[2.0]]]
 
     References:
-      Yu et al., SimGCL, SIGIR 2022, equation 8.
+      Yu et al., SimGCL, SIGIR 2022.
     """
     if depth < 0:
         raise ValueError(f"depth {depth} must be at least 0")

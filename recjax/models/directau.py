@@ -1,4 +1,4 @@
-r"""DirectAU: users near their items, and both spread over the sphere."""
+"""DirectAU: users near their items, and both spread over the sphere."""
 
 import dataclasses
 
@@ -15,13 +15,11 @@ from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
 @dataclasses.dataclass(frozen=True)
 class DirectAU:
-    r"""DirectAU: alignment and uniformity, optimised as they are, without negatives.
+    """DirectAU: alignment and uniformity, optimised as they are, without negatives.
 
-    .. math::
-
-        \mathcal{L} = \frac{1}{B} \sum_b |z_{u_b} - z_{i_b}|^2 + \frac{\gamma}{2}
-            \Big( \log \mathop{\mathrm{mean}}_{u \ne v} e^{-2 |z_u - z_v|^2} + \log
-            \mathop{\mathrm{mean}}_{i \ne j} e^{-2 |z_i - z_j|^2} \Big)
+        loss = mean over b of |z_u - z_i|^2 + gamma / 2 (uniformity(users) +
+            uniformity(items))
+        uniformity(x) = log mean over pairs of exp(-2 |z_x - z_y|^2)
 
     The vectors z have length 1; they are those of LightGCN, or of matrix factorisation
     with ``layers=0``.  The means are over pairs of rows of a batch, in which users and
@@ -40,7 +38,7 @@ class DirectAU:
 
     References:
       Wang et al., Towards representation alignment and uniformity in collaborative
-      filtering, KDD 2022, equations 5 to 7.
+      filtering, KDD 2022.
     """
 
     dim: int = 64

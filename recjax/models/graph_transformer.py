@@ -1,4 +1,4 @@
-r"""A graph transformer: attention to neighbours, and to all nodes in linear time."""
+"""A graph transformer: attention to neighbours, and to all nodes in linear time."""
 
 import dataclasses
 
@@ -23,26 +23,22 @@ from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
 @dataclasses.dataclass(frozen=True)
 class GraphTransformer:
-    r"""Users, items and attributes through layers of local and global attention.
+    """Users, items and attributes through layers of local and global attention.
 
-    .. math::
-
-        H_{k+1} = \tfrac{1}{2} \big( H_k + \mathrm{local}(Q, K, H_k) + g_k \,
-            \mathrm{global}(Q, K, H_k) \big), \qquad
-        Q = \bar{H}_k W^Q_k, \quad K = \bar{H}_k W^K_k
+        Q = norm(H_k) W_k^Q,    K = norm(H_k) W_k^K
+        H_(k+1) = (H_k + local(Q, K, H_k) + g_k global(Q, K, H_k)) / 2
 
     Local is `recjax.layers.graph_attention` over the neighbours in the graph, global
-    `recjax.layers.linear_attention` over all nodes; rows of H-bar are those of H
-    divided by their root mean square.  A score is the dot product of rows of the last
-    H.
+    `recjax.layers.linear_attention` over all nodes; norm divides a row by its root mean
+    square.  A score is the dot product of rows of the last H.
 
     It is a design of this toolkit, made of the parts below, and kept small:
 
     - The vectors themselves are sent, without a matrix, and there is no feed-forward
-      part: what a learned table needs of either, it learns, and LightGCN found that
-      such matrices do harm.  Matrices only say who listens to whom.
+      part: LightGCN found that such matrices harm a learned table.  Matrices only say
+      who listens to whom.
     - Queries and keys are normalised, so that scores have the size that a softmax
-      needs, whatever the length of the vectors; these keep the scale of the table.
+      needs, while the vectors keep the scale of the table.
     - Both attentions share queries and keys: half the matrices.
     - The gates g begin at 0.  At first a layer is a graph network, and it learns how
       much of the rest of the graph it needs.
@@ -62,7 +58,7 @@ class GraphTransformer:
 
     References:
       Rampasek et al., Recipe for a general, powerful, scalable graph transformer,
-      NeurIPS 2022, equations 1 to 4 (a local and a global part, side by side);
+      NeurIPS 2022 (a local and a global part, side by side);
       Katharopoulos et al., Transformers are RNNs, ICML 2020 (linear attention);
       Bachlechner et al., ReZero is all you need, UAI 2021 (gates that begin at 0).
     """

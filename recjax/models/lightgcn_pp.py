@@ -1,4 +1,4 @@
-r"""LightGCN++: what is sent has length 1, and degrees have exponents."""
+"""LightGCN++: what is sent has length 1, and degrees have exponents."""
 
 import dataclasses
 from typing import Any
@@ -31,13 +31,10 @@ from recjax.types import (
 
 @dataclasses.dataclass(frozen=True)
 class LightGCNPP:
-    r"""LightGCN++: three numbers that LightGCN fixes become settings.
+    """LightGCN++: three numbers that LightGCN fixes become settings.
 
-    .. math::
-
-        e_r^{(k+1)} = \sum_{s \in N(r)} d_r^{-\alpha} d_s^{-\beta}
-            \frac{e_s^{(k)}}{|e_s^{(k)}|}, \qquad
-        z = \gamma e^{(0)} + (1 - \gamma) \frac{1}{L} \sum_{k=1}^{L} e^{(k)}
+        e_r^(k+1) = sum over s in N(r) of d_r^-alpha d_s^-beta e_s^(k) / |e_s^(k)|
+        z = gamma e^(0) + (1 - gamma) (e^(1) + ... + e^(L)) / L
 
     With alpha how far the length of a vector falls with its degree, with beta how much
     less the busy neighbours weigh, with gamma how much of the table is left.

@@ -1,4 +1,4 @@
-r"""NCL: LightGCN, contrasted with its own layers and with prototypes."""
+"""NCL: LightGCN, contrasted with its own layers and with prototypes."""
 
 import dataclasses
 
@@ -19,15 +19,7 @@ from recjax.models._nodes import (
 from recjax.models._smoothed import embed_smoothed, fold_in_smoothed
 from recjax.objectives import BPR, Objective
 from recjax.sparse import graph_sum, take_rows
-from recjax.types import (
-    Batch,
-    Context,
-    Embeddings,
-    ItemLists,
-    Params,
-    Spec,
-    prepared,
-)
+from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec, prepared
 
 # Vectors that are compared with all prototypes at a time.
 _BLOCK = 4096
@@ -35,13 +27,10 @@ _BLOCK = 4096
 
 @dataclasses.dataclass(frozen=True)
 class NCL:
-    r"""NCL: neighbours in the graph, and in space, as positives.
+    """NCL: neighbours in the graph, and in space, as positives.
 
-    .. math::
-
-        \mathcal{L} = \mathcal{L}_{objective}(Z) + \lambda_S \,
-            \mathrm{InfoNCE}(E_2, E_0) + \lambda_P \, \mathrm{InfoNCE}(E_0, C), \qquad
-        Z = \frac{1}{L + 1} \sum_{k=0}^{L} E_k, \qquad E_{k+1} = \tilde{A} E_k.
+        E_(k+1) = A E_k,    Z = (E0 + ... + E_L) / (L + 1)
+        loss = objective(Z) + structure InfoNCE(E2, E0) + prototype InfoNCE(E0, C)
 
     E2 gathers the nodes two steps away: users of the same items, items of the same
     users.  C holds for each user (item) the centre of its cluster, which competes with
@@ -52,7 +41,7 @@ class NCL:
     Deviations: the structural contrast competes with the distinct users (items) of the
     batch instead of all of them, which keeps a step near the cost of its neighbour
     sums; both contrasts are means over these, where the paper has sums (so that its
-    weights, near 1e-7, are to be multiplied by the size of its batches); users and
+    weights, near 1e-6, are to be multiplied by the size of its batches); users and
     items weigh the same; k-means compares directions, as the contrast does; and there
     are no epochs without prototypes at the start.  The L2 is that of LightGCN.
 
@@ -66,7 +55,7 @@ class NCL:
 
     References:
       Lin et al., Improving graph collaborative filtering with neighborhood-enriched
-      contrastive learning, WWW 2022, equations 6 to 14.
+      contrastive learning, WWW 2022.
     """
 
     dim: int = 64

@@ -1,4 +1,4 @@
-r"""NGCF: graph convolutions with an elementwise product, all layers side by side."""
+"""NGCF: graph convolutions with an elementwise product, all layers side by side."""
 
 import dataclasses
 
@@ -23,16 +23,14 @@ from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
 @dataclasses.dataclass(frozen=True)
 class NGCF:
-    r"""Neural graph collaborative filtering.
+    """Neural graph collaborative filtering.
 
-    .. math::
+        H_(k+1) = LeakyReLU((A + I) H_k W_k + (A H_k * H_k) V_k + b_k)
+        Z = [H0, unit(H_1), ..., unit(H_L)]
 
-        H_{k+1} = \mathrm{LeakyReLU}\big( (\tilde{A} + I) H_k W_k + (\tilde{A} H_k
-            \odot H_k) V_k + b_k \big), \qquad
-        Z = \big[ H_0 \,\|\, \bar{H}_1 \,\|\, \dots \,\|\, \bar{H}_L \big]
-
-    with rows of unit length in every layer but the table H0, as the authors' program
-    has it; a score is the dot product of rows of Z.
+    A holds ``1 / sqrt(d_u d_i)``.  Every layer but the table H0 has rows of unit
+    length in Z, as the authors' program has it; a score is the dot product of rows of
+    Z.
 
     Deviations: one bias a layer where the program has two, which only add up; dropout
     of entries of the layers, in training only, and none of nodes.  The L2 is on the

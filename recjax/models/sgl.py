@@ -1,4 +1,4 @@
-r"""SGL: LightGCN, and two views of the graph contrasted with each other."""
+"""SGL: LightGCN, and two views of the graph contrasted with each other."""
 
 import dataclasses
 
@@ -30,13 +30,10 @@ from recjax.types import (
 
 @dataclasses.dataclass(frozen=True)
 class SGL:
-    r"""SGL with edge dropout (SGL-ED): nodes recognised in two thinned graphs.
+    """SGL with edge dropout (SGL-ED): nodes recognised in two thinned graphs.
 
-    .. math::
-
-        \mathcal{L} = \mathcal{L}_{objective}(Z(\tilde{A})) + \lambda \,
-            \mathrm{InfoNCE}(Z(\tilde{A}'), Z(\tilde{A}'')), \qquad
-        Z(A) = \frac{1}{L + 1} \sum_{k=0}^{L} A^k E_0.
+        Z(A) = (E0 + A E0 + ... + A^L E0) / (L + 1)
+        loss = objective(Z(A)) + lambda InfoNCE(Z(A'), Z(A''))
 
     A' and A'' lose each interaction with probability rho, and are normalised by the
     degrees that are left; they are drawn anew every epoch.  Scoring uses the whole
@@ -56,8 +53,7 @@ class SGL:
       (8, 8)
 
     References:
-      Wu et al., Self-supervised graph learning for recommendation, SIGIR 2021,
-      equations 8, 10 and 11.
+      Wu et al., Self-supervised graph learning for recommendation, SIGIR 2021.
     """
 
     dim: int = 64

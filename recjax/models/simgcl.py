@@ -1,4 +1,4 @@
-r"""SimGCL: LightGCN, and two noisy propagations contrasted with each other."""
+"""SimGCL: LightGCN, and two noisy propagations contrasted with each other."""
 
 import dataclasses
 
@@ -21,18 +21,15 @@ from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
 @dataclasses.dataclass(frozen=True)
 class SimGCL:
-    r"""SimGCL: noise makes two views of every node, without touching the graph.
+    """SimGCL: noise makes two views of every node, without touching the graph.
 
-    .. math::
+        E'_k = A E'_(k-1) + epsilon sign(A E'_(k-1)) * U_k / |U_k|,    k = 1 .. L
+        Z' = (E'_1 + ... + E'_L) / L
+        loss = objective(Z) + lambda InfoNCE(Z', Z'')
 
-        E'_k = \tilde{A} E'_{k-1} + \epsilon \, \mathrm{sign}(\tilde{A} E'_{k-1}) \odot
-            \frac{U_k}{|U_k|}, \qquad
-        Z' = \frac{1}{L} \sum_{k=1}^{L} E'_k, \qquad
-        \mathcal{L} = \mathcal{L}_{objective}(Z) + \lambda \,
-            \mathrm{InfoNCE}(Z', Z'').
-
-    Z is the same mean without noise, which also scores; the table E0 is not part of
-    it.  Z' and Z'' differ by the draw of U, which is uniform between 0 and 1.
+    A holds ``1 / sqrt(d_u d_i)``.  Z is the same mean without noise, which also scores;
+    the table E0 is not part of it.  Z' and Z'' differ by the draw of U, which is
+    uniform between 0 and 1 and divided by its length row by row.
 
     The noise does not change the derivative: that of a view by E0 is that of Z.  So a
     view is computed as Z plus a difference held constant, with the same values and
@@ -53,7 +50,7 @@ class SimGCL:
 
     References:
       Yu et al., Are graph augmentations necessary? Simple graph contrastive learning
-      for recommendation, SIGIR 2022, equations 7 and 8.
+      for recommendation, SIGIR 2022.
     """
 
     dim: int = 64

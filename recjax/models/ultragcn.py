@@ -1,4 +1,4 @@
-r"""UltraGCN: the limit of infinitely many propagations, as weights of a loss."""
+"""UltraGCN: the limit of infinitely many propagations, as weights of a loss."""
 
 import dataclasses
 from typing import Any
@@ -27,28 +27,23 @@ from recjax.types import (
 
 @dataclasses.dataclass(frozen=True)
 class UltraGCN:
-    r"""UltraGCN: matrix factorisation with weights that a graph network would give.
+    """UltraGCN: matrix factorisation with weights that a graph network would give.
 
-    With s a dot product of learned vectors, d the degrees, M negatives j of a pair, and
-    ``w_ui = base + constraint beta_ui``,
+    With M sampled negatives j of each pair,
 
-    .. math::
+        loss = mean over pairs (u, i) of [ -w_ui log sigmoid(s_ui)
+            - c mean over negatives j of w_uj log sigmoid(-s_uj)
+            - kappa sum over k in S(i) of omega_ik log sigmoid(s_uk) ]
+        w_ui = base + constraint beta_ui
+        beta_ui = sqrt((d_u + 1) / (d_i + 1)) / d_u
+        omega_ik = G_ik / (g_i - G_ii) sqrt(g_i / g_k),    g_i = sum over k of G_ik
 
-        \mathcal{L} = \frac{1}{B} \sum_{(u, i)} \Big( -w_{ui} \log \sigma(s_{ui}) -
-            \frac{c}{M} \sum_j w_{uj} \log \sigma(-s_{uj}) - \kappa
-            \sum_{k \in S(i)} \omega_{ik} \log \sigma(s_{uk}) \Big),
-
-        \beta_{ui} = \frac{1}{d_u} \sqrt{\frac{d_u + 1}{d_i + 1}}, \qquad
-        \omega_{ik} = \frac{G_{ik}}{g_i - G_{ii}} \sqrt{\frac{g_i}{g_k}}, \qquad
-        g_i = \sum_k G_{ik}.
-
-    G counts the users that two items share, and S(i) are the items but i with the
-    largest omega.  A step touches rows of a batch only: there is no propagation, in
-    training or in scoring.
+    s is the dot product of learned vectors, d are degrees.  G counts the users that two
+    items share, and S(i) are the items but i with the largest omega.  A step touches
+    rows of a batch only: there is no propagation, in training or in scoring.
 
     Deviations: the released code sums over a batch, here is a mean; L2 is on the
-    batch's rows; positives and negatives share ``base`` and ``constraint``; omega is
-    that of the paper, not of the program (which takes the form of beta for it).
+    batch's rows; positives and negatives share ``base`` and ``constraint``.
 
     Examples:
       >>> import jax
@@ -60,7 +55,7 @@ class UltraGCN:
 
     References:
       Mao et al., UltraGCN: ultra simplification of graph convolutional networks for
-      recommendation, CIKM 2021, equations 5, 9, 11, 13 and 15.
+      recommendation, CIKM 2021.
     """
 
     dim: int = 64

@@ -1,4 +1,4 @@
-r"""XSimGCL: LightGCN with noise, its last mean contrasted with one of its layers."""
+"""XSimGCL: LightGCN with noise, its last mean contrasted with one of its layers."""
 
 import dataclasses
 
@@ -21,19 +21,15 @@ from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
 
 @dataclasses.dataclass(frozen=True)
 class XSimGCL:
-    r"""XSimGCL: one noisy propagation serves the objective and the contrast.
+    """XSimGCL: one noisy propagation serves the objective and the contrast.
 
-    .. math::
+        E_k = A E_(k-1) + epsilon sign(A E_(k-1)) * U_k / |U_k|,    k = 1 .. L
+        Z = (E_1 + ... + E_L) / L
+        loss = objective(Z) + lambda InfoNCE(Z, E_l)
 
-        E_k = \tilde{A} E_{k-1} + \epsilon \, \mathrm{sign}(\tilde{A} E_{k-1}) \odot
-            \frac{U_k}{|U_k|}, \qquad
-        Z = \frac{1}{L} \sum_{k=1}^{L} E_k, \qquad
-        \mathcal{L} = \mathcal{L}_{objective}(Z) + \lambda \,
-            \mathrm{InfoNCE}(Z, E_{l}).
-
-    U is uniform between 0 and 1, of length 1 after division row by row; l is
-    ``contrast_layer``.  The table E0 is not part of the mean.  Scoring is without
-    noise.
+    A holds ``1 / sqrt(d_u d_i)``; U is uniform between 0 and 1 and divided by its
+    length row by row; l is ``contrast_layer``.  The table E0 is not part of the mean.
+    Scoring is without noise.
 
     The contrast is a mean over the distinct users of a batch, plus a mean over its
     distinct positives.  Noise comes from `recjax.sampling.uniform_rows`.  The L2 is
@@ -49,8 +45,7 @@ class XSimGCL:
 
     References:
       Yu et al., XSimGCL: towards extremely simple graph contrastive learning for
-      recommendation, TKDE 2023 (the noise is that of SimGCL, SIGIR 2022, equations 7
-      and 8).
+      recommendation, TKDE 2023 (the noise is that of SimGCL, SIGIR 2022).
     """
 
     dim: int = 64

@@ -71,8 +71,10 @@ def some_rows(x, total=matrix_sum):
 def noise(key, rows, width):
     """Uniform numbers of these rows, divided by their length: in NumPy, by the row."""
     out = np.zeros((len(rows), width))
+    words = jax.random.bits(key, (2,), np.uint32)
+    own = jax.random.wrap_key_data(words, impl="threefry2x32")
     for b, row in enumerate(rows):
-        start, step = map(int, jax.random.key_data(jax.random.fold_in(key, row)))
+        start, step = map(int, jax.random.key_data(jax.random.fold_in(own, row)))
         words = []
         for count in range(1, (width + 1) // 2 + 1):
             word = (start + count * (step | 1)) % 2**32

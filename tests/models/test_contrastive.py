@@ -176,6 +176,31 @@ def test_ncl_is_its_equations(context, batch):
     assert_equations(model, context, batch, reference)
 
 
+@pytest.mark.parametrize(
+    ("model", "sums"),
+    [
+        (LightGCN(dim=6, objective=BPR()), 6),
+        (XSimGCL(dim=6), 6),
+        (SimGCL(dim=6), 10),
+        (SGL(dim=6), 18),
+        (NCL(dim=6), 6),
+    ],
+    ids=["lightgcn", "xsimgcl", "simgcl", "sgl", "ncl"],
+)
+def test_neighbour_sums_of_a_step(context, batch, model, sums):
+    """Three layers forwards and backwards, and no more for noise or prototypes."""
+    params = model.init(KEY, SPEC)
+    if hasattr(model, "refresh"):
+        context = model.refresh(params, context, KEY)
+
+    def loss(params, context, batch):
+        return model.loss(params, context, batch, KEY)[0]
+
+    step = jax.jit(jax.value_and_grad(loss)).lower(params, context, batch)
+    # On CPU a neighbour sum is a call of Eigen's.
+    assert step.compile().as_text().count(" custom-call(") == sums
+
+
 @pytest.mark.parametrize("layers", [0, 2])
 def test_directau_is_its_equations(context, batch, layers):
     model = DirectAU(dim=6, layers=layers, gamma=0.7, l2=0.1)
