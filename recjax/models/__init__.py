@@ -10,6 +10,7 @@ from recjax.models.graph_alignment import GraphAlignment
 from recjax.models.item_knn import ItemKNN
 from recjax.models.lightgcn import LightGCN
 from recjax.models.mf import MF
+from recjax.models.mmhcl import MMHCL
 from recjax.models.popular import Popular
 
 MODELS: dict[str, Any] = {
@@ -17,7 +18,8 @@ MODELS: dict[str, Any] = {
     "item_knn": ItemKNN,
     "lightgcn": LightGCN,
     "mf": MF,
+    "mmhcl": MMHCL,
     "popular": Popular,
 }
 
-__all__ = ["MF", "MODELS", "GraphAlignment", "ItemKNN", "LightGCN", "Popular"]
+__all__ = ["MF", "MMHCL", "MODELS", "GraphAlignment", "ItemKNN", "LightGCN", "Popular"]

@@ -10,15 +10,22 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from recjax.data import attribute_pairs, make_context, synthetic
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
-from recjax.models import MF, GraphAlignment, LightGCN
+from recjax.models import MF, MMHCL, GraphAlignment, LightGCN
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
-from recjax.types import Batch, BatchVectors, Interactions, Spec
+from recjax.types import (
+    Batch,
+    BatchVectors,
+    Feature,
+    Interactions,
+    Spec,
+    prepare,
+)
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
 PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
-SPEC = Spec(24, 20, len(NAMES))
+SPEC = Spec(24, 20, len(NAMES), features=(("image", 6), ("text", 5)))
 
 MODELS = {
     "mf": MF(dim=8, objective=BPR()),
@@ -27,14 +34,21 @@ MODELS = {
     "lightgcn bce": LightGCN(dim=8, layers=2, objective=BCE(num_negatives=3)),
     "lightgcn softmax": LightGCN(dim=8, objective=Softmax()),
     "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(num_negatives=5)),
+    "mmhcl": MMHCL(dim=8, contrast_rows=10),
+    "mmhcl softmax": MMHCL(dim=8, neighbours=3, objective=Softmax()),
     "graph alignment": GraphAlignment(dim=8, hidden=6),
     "graph alignment, bare": GraphAlignment(dim=8, hidden=0, num_negatives=1),
 }
 
 
 @pytest.fixture(scope="module")
-def context():
-    return make_context(LOG.interactions, SPEC, attributes=PAIRS)
+def data():
+    rng, features = np.random.default_rng(0), {}
+    for name, width in SPEC.features:
+        present = rng.random(20) < 0.8
+        values = rng.normal(size=(20, width)) * present[:, None]
+        features[name] = Feature(values.astype(np.float32), present)
+    return make_context(LOG.interactions, SPEC, attributes=PAIRS, features=features)
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -45,6 +59,15 @@ def model(request):
 @pytest.fixture(scope="module")
 def params(model):
     return model.init(jax.random.key(1), SPEC)
+
+
+@pytest.fixture(scope="module")
+def context(model, params, data):
+    """The context of an epoch of the model."""
+    context = prepare(model, data)
+    if not hasattr(model, "refresh"):
+        return context
+    return jax.jit(model.refresh)(params, context, jax.random.key(3))
 
 
 def batch_of(model, context, size=16):
@@ -161,16 +184,16 @@ def test_newcomers_with_a_training_list_are_scored_like_one_another(
     np.testing.assert_array_equal(scores[0], scores[2])
 
 
-def test_lightgcn_embeds_by_powers_of_the_matrix(context):
+def test_lightgcn_embeds_by_powers_of_the_matrix(data):
     model = LightGCN(dim=4, layers=3, objective=BPR())
     params = model.init(jax.random.key(0), SPEC)
-    graph = context.graph
+    graph = data.graph
     matrix = np.zeros((46, 46))
     matrix[graph.receivers, graph.senders] = graph.edges["weight"]
     nodes = params["nodes"]
     powers = [np.linalg.matrix_power(matrix, k) @ nodes for k in range(4)]
     expected = sum(powers) / 4
-    found = model.embed(params, context)
+    found = model.embed(params, data)
     np.testing.assert_allclose(found.users, expected[:24], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(found.items, expected[24:44], rtol=1e-4, atol=1e-6)
 
@@ -205,11 +228,11 @@ def test_mf_folds_in_by_least_squares():
     np.testing.assert_allclose(items.T @ (items @ p - row) + 0.5 * p, 0, atol=1e-6)
 
 
-def test_graph_alignment_is_its_equations(context):
+def test_graph_alignment_is_its_equations(data):
     model = GraphAlignment(dim=5, hidden=3)
     params = jax.device_get(model.init(jax.random.key(0), SPEC))
     nodes = params["nodes"]
-    graph = jax.device_get(context.graph)
+    graph = jax.device_get(data.graph)
     matrix = np.zeros((46, 46))
     matrix[graph.receivers, graph.senders] = graph.edges["weight"]
     layer = params["layer"]
@@ -218,29 +241,29 @@ def test_graph_alignment_is_its_equations(context):
     pair = np.concatenate([h[3], h[24 + 11]])
     hidden = np.maximum(pair @ params["hidden"]["kernel"] + params["hidden"]["bias"], 0)
     logit = hidden @ params["output"]["kernel"] + params["output"]["bias"]
-    state = model.embed(params, context)
+    state = model.embed(params, data)
     score = model.score(params, state, jnp.array([3]), jnp.array([11]))
     np.testing.assert_allclose(score[0], logit, rtol=1e-4, atol=1e-6)
 
 
-def test_objectives_are_their_losses(context):
+def test_objectives_are_their_losses(data):
     """BPR through the model is the loss of its scores, written out."""
     model = MF(dim=8, objective=BPR(num_negatives=2), l2=0.0)
     params = model.init(jax.random.key(0), SPEC)
-    batch = batch_of(model, context)
+    batch = batch_of(model, data)
     users = np.asarray(params["nodes"])[batch.users]
     items = np.asarray(params["nodes"])[24:]
     own = (users * items[batch.items]).sum(1)
     others = np.einsum("bd,bmd->bm", users, items[batch.negatives])
     expected = np.log1p(np.exp(others - own[:, None])).mean()
-    loss, _ = model.loss(params, context, batch, jax.random.key(0))
+    loss, _ = model.loss(params, data, batch, jax.random.key(0))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("objective", [Softmax(), SampledSoftmax(num_negatives=5)])
-def test_softmax_objectives_compare_cosines(context, objective):
+def test_softmax_objectives_compare_cosines(data, objective):
     """The length of a vector changes nothing, its direction does."""
-    batch = batch_of(objective, context)
+    batch = batch_of(objective, data)
     keys = jax.random.split(jax.random.key(0), 3)
     vectors = BatchVectors(
         *(
@@ -250,8 +273,8 @@ def test_softmax_objectives_compare_cosines(context, objective):
             )
         )
     )
-    expected = objective(vectors, context, batch)
+    expected = objective(vectors, data, batch)
     scaled = BatchVectors(2 * vectors.users, 3 * vectors.items, 5 * vectors.negatives)
-    np.testing.assert_allclose(objective(scaled, context, batch), expected, rtol=1e-5)
+    np.testing.assert_allclose(objective(scaled, data, batch), expected, rtol=1e-5)
     turned = vectors._replace(users=-vectors.users)
-    assert abs(objective(turned, context, batch) - expected) > 1e-2
+    assert abs(objective(turned, data, batch) - expected) > 1e-2
