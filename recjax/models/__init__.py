@@ -8,6 +8,7 @@ from typing import Any
 
 from recjax.models.graph_alignment import GraphAlignment
 from recjax.models.item_knn import ItemKNN
+from recjax.models.lgmrec import LGMRec
 from recjax.models.lightgcn import LightGCN
 from recjax.models.mf import MF
 from recjax.models.mmhcl import MMHCL
@@ -16,10 +17,20 @@ from recjax.models.popular import Popular
 MODELS: dict[str, Any] = {
     "graph_alignment": GraphAlignment,
     "item_knn": ItemKNN,
+    "lgmrec": LGMRec,
     "lightgcn": LightGCN,
     "mf": MF,
     "mmhcl": MMHCL,
     "popular": Popular,
 }
 
-__all__ = ["MF", "MMHCL", "MODELS", "GraphAlignment", "ItemKNN", "LightGCN", "Popular"]
+__all__ = [
+    "MF",
+    "MMHCL",
+    "MODELS",
+    "GraphAlignment",
+    "ItemKNN",
+    "LGMRec",
+    "LightGCN",
+    "Popular",
+]

@@ -1,7 +1,8 @@
-"""Nodes linked by the number of hyperedges that they share, ``H H^T``.
+"""Hyperedges that are given, ``H H^T``, and hyperedges that are learned.
 
-The product with H H^T is taken as two sums, over H^T and back.  The matrix itself has
-an entry for each pair of nodes in a hyperedge, which is many times as much.
+H H^T links nodes by the number of hyperedges that they share.  It is taken as two
+sums, over H^T and back: the matrix itself has an entry for each pair of nodes in a
+hyperedge, which is many times as much.
 """
 
 from typing import Any, NamedTuple
@@ -166,6 +167,42 @@ def mix_newcomers(edges: Hyperedges, nodes: jax.Array, lists: ItemLists) -> jax.
         layout=edges.layout,
     )
     return _ratio(list_sum(received, lists), list_sum(edges.sizes[:, None], lists))
+
+
+def depend_on_hyperedges(
+    key: jax.Array | None,
+    logits: jax.Array,
+    has: jax.Array,
+    *,
+    temperature: float,
+    dropout: float,
+) -> jax.Array:
+    """How each node depends on each hyperedge, ``softmax((logits + g) / t)``.
+
+    Args:
+      key: draws Gumbel noise g and what is dropped, in training; None for neither.
+      logits: ``[N, Q]``.
+      has: ``[N]`` nodes that depend on any.
+      temperature: t.
+      dropout: share of the entries that is dropped; the rest is divided by 1 - share.
+
+    Returns:
+      ``[N, Q]``.
+
+    Examples:
+      >>> logits, has = jnp.zeros((2, 4)), jnp.array([True, False])
+      >>> depend_on_hyperedges(None, logits, has, temperature=1, dropout=0.5).tolist()
+      [[0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]]
+    """
+    if key is None:
+        rows = jax.nn.softmax(logits / temperature, axis=1)
+    else:
+        noise_key, drop_key = jax.random.split(key)
+        noise = jax.random.gumbel(noise_key, logits.shape)
+        rows = jax.nn.softmax((logits + noise) / temperature, axis=1)
+        kept = jax.random.bernoulli(drop_key, 1 - dropout, logits.shape)
+        rows = jnp.where(kept, rows / (1 - dropout), 0)
+    return jnp.where(has[:, None], rows, 0)
 
 
 def _ratio(x: jax.Array, counts: jax.Array) -> jax.Array:

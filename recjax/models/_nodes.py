@@ -8,9 +8,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from recjax.layers import newcomer_sum, propagate_layers
 from recjax.losses import batch_l2_loss
 from recjax.objectives import Objective
-from recjax.types import Batch, BatchVectors, Context, Embeddings, Params, Spec
+from recjax.types import (
+    Batch,
+    BatchVectors,
+    Context,
+    Embeddings,
+    ItemLists,
+    Params,
+    Spec,
+)
 
 
 def init_nodes(key: jax.Array, spec: Spec, dim: int, *, scale: float = 0.1) -> Params:
@@ -65,6 +74,29 @@ def split_nodes(nodes: jax.Array, context: Context) -> Embeddings:
     """The users' and the items' rows of an array ``[N, D]`` over all nodes."""
     num_users, num_items = _sizes(context)
     return Embeddings(nodes[:num_users], nodes[num_users : num_users + num_items])
+
+
+def propagate_newcomers(
+    context: Context, nodes: jax.Array, histories: ItemLists, *, depth: int
+) -> jax.Array:
+    """Rows of `recjax.layers.propagate` for newcomers, items held still.
+
+    A newcomer has no vector of its own: its layer 0 is zero, and its layer k + 1 comes
+    from layer k of its items.
+
+    Args:
+      context: the training data.
+      nodes: ``[N, D]``, layer 0.
+      histories: the newcomers' B lists.
+      depth: L.
+
+    Returns:
+      ``[B, D]``, the mean of the layers.
+    """
+    layers = propagate_layers(context.graph, nodes, depth=depth)
+    items = [split_nodes(layer, context).items for layer in layers]
+    total = sum(items[:-1], jnp.zeros_like(items[0])) / len(layers)
+    return newcomer_sum(total, context.item_counts, histories)
 
 
 def batch_nodes(context: Context, batch: Batch) -> jax.Array:

@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from recjax.layers import (
-    newcomer_sum,
     propagate,
-    propagate_layers,
     unit_length,
 )
 from recjax.losses import grace_loss
 from recjax.models._dot import dot_bound, dot_score
+from recjax.models._features import check_features
 from recjax.models._hyperedges import (
     make_hyperedges,
     mix_newcomers,
@@ -22,7 +21,12 @@ from recjax.models._hyperedges import (
     mix_symmetric,
     neighbour_hyperedges,
 )
-from recjax.models._nodes import init_glorot_nodes, objective_with_l2, split_nodes
+from recjax.models._nodes import (
+    init_glorot_nodes,
+    objective_with_l2,
+    propagate_newcomers,
+    split_nodes,
+)
 from recjax.objectives import BPR, Objective
 from recjax.types import (
     Batch,
@@ -114,8 +118,7 @@ class MMHCL:
 
     def prepare(self, context: Context) -> dict[str, Any]:
         """Hyperedges of users, one an item, and of items, one an item and modality."""
-        if not context.features:
-            raise ValueError("MMHCL needs item features: give the dataset at least one")
+        check_features("MMHCL", context)
         return {
             "users": make_hyperedges(
                 context.users,
@@ -153,10 +156,9 @@ class MMHCL:
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers receive from their items, and from the users of these items."""
-        layers = propagate_layers(context.graph, params["nodes"], depth=self.layers)
-        items = [split_nodes(layer, context).items for layer in layers[:-1]]
-        total = sum(items, jnp.zeros_like(state.items)) / len(layers)
-        users = newcomer_sum(total, context.item_counts, histories)
+        users = propagate_newcomers(
+            context, params["nodes"], histories, depth=self.layers
+        )
         if self.user_layers:
             known = params["users"]
             for _ in range(self.user_layers - 1):

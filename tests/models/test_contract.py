@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from recjax.data import attribute_pairs, make_context, synthetic
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
-from recjax.models import MF, MMHCL, GraphAlignment, LightGCN
+from recjax.models import MF, MMHCL, GraphAlignment, LGMRec, LightGCN
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
@@ -36,6 +36,8 @@ MODELS = {
     "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(num_negatives=5)),
     "mmhcl": MMHCL(dim=8, contrast_rows=10),
     "mmhcl softmax": MMHCL(dim=8, neighbours=3, objective=Softmax()),
+    "lgmrec": LGMRec(dim=8),
+    "lgmrec softmax": LGMRec(dim=8, hyperedge_layers=2, objective=Softmax()),
     "graph alignment": GraphAlignment(dim=8, hidden=6),
     "graph alignment, bare": GraphAlignment(dim=8, hidden=0, num_negatives=1),
 }
