@@ -6,6 +6,7 @@ dataclass behind it.
 
 from typing import Any
 
+from recjax.models.diffmm import DiffMM
 from recjax.models.graph_alignment import GraphAlignment
 from recjax.models.item_knn import ItemKNN
 from recjax.models.lgmrec import LGMRec
@@ -15,6 +16,7 @@ from recjax.models.mmhcl import MMHCL
 from recjax.models.popular import Popular
 
 MODELS: dict[str, Any] = {
+    "diffmm": DiffMM,
     "graph_alignment": GraphAlignment,
     "item_knn": ItemKNN,
     "lgmrec": LGMRec,
@@ -28,6 +30,7 @@ __all__ = [
     "MF",
     "MMHCL",
     "MODELS",
+    "DiffMM",
     "GraphAlignment",
     "ItemKNN",
     "LGMRec",
