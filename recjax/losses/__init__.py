@@ -1,6 +1,11 @@
 """Losses: scores in, a scalar out; masked rows do not count."""
 
-from recjax.losses._contrast import alignment_loss, info_nce_loss, uniformity_loss
+from recjax.losses._contrast import (
+    alignment_loss,
+    grace_loss,
+    info_nce_loss,
+    uniformity_loss,
+)
 from recjax.losses._pairwise import bce_loss, bpr_loss
 from recjax.losses._regularise import batch_l2_loss, table_l2_loss
 from recjax.losses._softmax import (
@@ -15,6 +20,7 @@ __all__ = [
     "bce_loss",
     "bpr_loss",
     "full_softmax_loss",
+    "grace_loss",
     "in_batch_softmax_loss",
     "info_nce_loss",
     "sampled_softmax_loss",

@@ -76,6 +76,70 @@ def info_nce_loss(
     return reduce_masked(losses, where, reduce_fn)
 
 
+def grace_loss(
+    left: jax.Array,
+    right: jax.Array,
+    *,
+    temperature: float,
+    rows: jax.Array | None = None,
+    where: jax.Array | None = None,
+    reduce_fn: ReduceFn | None = jnp.mean,
+) -> jax.Array:
+    """GRACE, InfoNCE whose negatives are the other nodes in both views.
+
+    ``-s(x_b, y_b) + log (sum over c of exp s(x_b, y_c) + sum over c != b of
+    exp s(x_b, x_c))``, s = cosine / t.  It is one direction; GRACE itself takes the
+    mean with left and right exchanged.  The mean over ``rows`` that were drawn
+    uniformly is an unbiased estimate of the mean over all nodes.
+
+    Args:
+      left: x ``[N, D]``.
+      right: y ``[N, D]``, the other view of each node.
+      temperature: t.
+      rows: ``[R]`` int, the nodes b of the mean; None for all.
+      where: ``[N]`` nodes that count, as rows and as negatives.
+      reduce_fn: over rows; None for a loss a row.
+
+    Returns:
+      A scalar, or ``[R]``.
+
+    Raises:
+      ValueError: the shapes do not fit.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> x = jnp.eye(2)
+      >>> float(grace_loss(x, x, temperature=1.0).round(4))  # log(e + 2) - 1
+      0.5514
+
+    References:
+      Zhu et al., Deep graph contrastive representation learning (GRACE), 2020,
+      equation 1.
+    """
+    if left.ndim != 2 or left.shape != right.shape:
+        raise ValueError(f"left {left.shape} and right {right.shape} must be [N, D]")
+    left, right = map(unit_length, keep_rows(where, left, right))
+    nodes = jnp.arange(len(left))
+    rows = nodes if rows is None else jnp.asarray(rows)
+    anchor = left[rows]
+    itself = rows[:, None] == nodes[None]
+    same, other = (anchor @ view.T / temperature for view in (left, right))
+    if where is not None:
+        counts = where.astype(bool)
+        same = jnp.where(counts[None], same, -jnp.inf)
+        # Its own column stays in a row that does not count: the sum is never empty.
+        other = jnp.where(counts[None] | itself, other, -jnp.inf)
+    same = jnp.where(itself, -jnp.inf, same)
+    # Cosines have a bound, so that no maximum must be found before the exponentials;
+    # the least of them, exp(-2 / t), is a float32 down to t = 0.03.
+    mass = jnp.sum(jnp.exp(same - 1 / temperature), axis=1)
+    mass += jnp.sum(jnp.exp(other - 1 / temperature), axis=1)
+    positive = jnp.sum(anchor * right[rows], axis=1) / temperature
+    losses = jnp.log(mass) + 1 / temperature - positive
+    where = None if where is None else where[rows]
+    return reduce_masked(losses, where, reduce_fn)
+
+
 def alignment_loss(
     left: jax.Array,
     right: jax.Array,

@@ -10,6 +10,7 @@ from recjax.models.aligned import Aligned
 from recjax.models.alpharec import AlphaRec
 from recjax.models.bm3 import BM3
 from recjax.models.bspm import BSPM
+from recjax.models.diffmm import DiffMM
 from recjax.models.directau import DirectAU
 from recjax.models.ease import EASE
 from recjax.models.edlae import EDLAE
@@ -21,11 +22,13 @@ from recjax.models.ials import IALS
 from recjax.models.item_knn import ItemKNN
 from recjax.models.kar import KAR
 from recjax.models.lattice import LATTICE
+from recjax.models.lgmrec import LGMRec
 from recjax.models.lightgcn import LightGCN
 from recjax.models.lightgcn_pp import LightGCNPP
 from recjax.models.mf import MF
 from recjax.models.mgcn import MGCN
 from recjax.models.mmgcn import MMGCN
+from recjax.models.mmhcl import MMHCL
 from recjax.models.modal_gcn import ModalGCN
 from recjax.models.ncl import NCL
 from recjax.models.ngcf import NGCF
@@ -43,6 +46,7 @@ MODELS: dict[str, Any] = {
     "alpharec": AlphaRec,
     "bm3": BM3,
     "bspm": BSPM,
+    "diffmm": DiffMM,
     "directau": DirectAU,
     "ease": EASE,
     "edlae": EDLAE,
@@ -54,11 +58,13 @@ MODELS: dict[str, Any] = {
     "item_knn": ItemKNN,
     "kar": KAR,
     "lattice": LATTICE,
+    "lgmrec": LGMRec,
     "lightgcn": LightGCN,
     "lightgcn_pp": LightGCNPP,
     "mf": MF,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
+    "mmhcl": MMHCL,
     "modal_gcn": ModalGCN,
     "ncl": NCL,
     "ngcf": NGCF,
@@ -85,6 +91,7 @@ __all__ = [
     "MF",
     "MGCN",
     "MMGCN",
+    "MMHCL",
     "MODELS",
     "NCL",
     "NGCF",
@@ -92,10 +99,12 @@ __all__ = [
     "VBPR",
     "Aligned",
     "AlphaRec",
+    "DiffMM",
     "DirectAU",
     "GraphAlignment",
     "GraphTransformer",
     "ItemKNN",
+    "LGMRec",
     "LightGCN",
     "LightGCNPP",
     "ModalGCN",

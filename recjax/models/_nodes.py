@@ -6,6 +6,7 @@ it as it is, and the optimizer passes over it once.
 
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -43,6 +44,32 @@ def init_nodes(key: jax.Array, spec: Spec, dim: int, *, scale: float = 0.1) -> P
     """
     size = spec.num_users + spec.num_items + spec.num_attributes
     return {"nodes": scale * jax.random.normal(key, (size, dim))}
+
+
+def init_glorot_nodes(key: jax.Array, spec: Spec, dim: int) -> Params:
+    """A table ``{"nodes": [U + I + A, D]}``, each kind of node by Glorot.
+
+    Args:
+      key: a PRNG key.
+      spec: sizes.
+      dim: D.
+
+    Returns:
+      The table; entries are uniform up to ``sqrt(6 / (number of the kind + D))``.
+
+    Examples:
+      >>> import jax
+      >>> from recjax.types import Spec
+      >>> init_glorot_nodes(jax.random.key(0), Spec(2, 3), 4)["nodes"].shape
+      (5, 4)
+    """
+    sizes = [spec.num_users, spec.num_items]
+    if spec.num_attributes:
+        sizes.append(spec.num_attributes)
+    keys = jax.random.split(key, len(sizes))
+    glorot = nn.initializers.glorot_uniform()
+    tables = [glorot(key, (n, dim)) for key, n in zip(keys, sizes, strict=True)]
+    return {"nodes": jnp.concatenate(tables)}
 
 
 def split_nodes(nodes: jax.Array, context: Context) -> Embeddings:

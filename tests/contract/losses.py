@@ -85,6 +85,19 @@ def info_nce_counted(x):
     return np.logaddexp.reduce(logits, 1) - cosine(x["left"], right) / 0.5
 
 
+def grace(x, b):
+    rest = x["where"] & (np.arange(len(x["where"])) != b)
+    same = cosine(x["left"][b][None], x["left"][rest]) / 0.5
+    other = cosine(x["left"][b][None], x["right"][x["where"]]) / 0.5
+    positive = cosine(x["left"][b], x["right"][b]) / 0.5
+    return np.logaddexp.reduce([*same, *other]) - positive
+
+
+def grace_rows(x):
+    rows = [grace(x | {"where": np.ones(8, bool)}, b) for b in x["rows"]]
+    return np.mean(rows), np.array(rows)
+
+
 def uniformity(x):
     rows = x["left"][x["where"]]
     terms = [
@@ -194,7 +207,7 @@ CASES = (
         order=("B", "C"),
         large=("left", "right"),
     ),
-    row(
+    Case(
         name="info_nce_loss, candidates that count",
         function=losses.info_nce_loss,
         call=lambda x: losses.info_nce_loss(
@@ -220,6 +233,44 @@ CASES = (
         order=("B", "C"),
         large=("left", "shift"),
         empty=({"B": 0}, {"C": 1}),
+    ),
+    row(
+        name="grace_loss",
+        function=losses.grace_loss,
+        call=both(
+            functools.partial(losses.grace_loss, temperature=0.5), "left", "right"
+        ),
+        make=functools.partial(make, left=(D,), right=(D,)),
+        axes={"left": "B", "right": "B", "where": "B"},
+        reference=by_row(grace),
+        large=("left", "right"),
+    ),
+    Case(
+        name="grace_loss, rows",
+        function=losses.grace_loss,
+        call=lambda x: tuple(
+            losses.grace_loss(
+                x["left"],
+                x["right"],
+                temperature=0.5,
+                rows=x["rows"],
+                reduce_fn=reduce_fn,
+            )
+            for reduce_fn in (jnp.mean, None)
+        ),
+        make=lambda rng, N, R: {
+            "left": rng.normal(size=(N, D)),
+            "right": rng.normal(size=(N, D)),
+            "rows": rng.integers(0, N, R),
+        },
+        sizes={"N": 8, "R": 5},
+        axes={"left": "N", "right": "N", "rows": "R"},
+        points={"rows": "N"},
+        out=("", "R"),
+        reference=grace_rows,
+        order=("N", "R"),
+        large=("left", "right"),
+        empty="a mean over no rows is none",
     ),
     row(
         name="alignment_loss",
