@@ -10,8 +10,10 @@ from recjax.sparse._matrix import SparseMatrix, gram, sparse_product
 
 # Vectors that the Krylov space grows by: a product of this width stays in cache.
 _BLOCK = 32
-# What is shorter than this share of a vector, after projections, is rounding.
-_ROUNDING = 1e-5
+# Shares of squared lengths that are rounding: of a vector after projections, and of the
+# longest vector of a block.
+_ROUNDING = 1e-10
+_BLOCK_ROUNDING = 1e-6
 _dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
@@ -23,7 +25,8 @@ def truncated_svd(
 
     Block Lanczos with full reorthogonalisation: the vectors ``(A A^T)^k A x`` of a
     random block x span a space in which A A^T has nearly its own largest eigenvalues.
-    A matrix whose smaller side fits in that space is solved exactly.
+    It consists of products of matrices, sparse and dense.  A matrix whose smaller side
+    fits in that space is solved exactly.
 
     Args:
       matrix: A ``[U, I]``.
@@ -52,7 +55,9 @@ def truncated_svd(
 
     References:
       Golub and Underwood, The block Lanczos method for computing eigenvalues, 1977;
-      Musco and Musco, Randomized block Krylov methods, NeurIPS 2015 (the random start).
+      Musco and Musco, Randomized block Krylov methods, NeurIPS 2015 (the random start);
+      Stathopoulos and Wu, A block orthogonalization procedure with constant
+      synchronization requirements, 2002 (bases of blocks by their Gram matrix).
     """
     if not 1 <= rank <= min(matrix.shape):
         raise ValueError(f"rank {rank} must be in 1 .. min{matrix.shape}")
@@ -82,33 +87,37 @@ def _krylov(
     num, size = matrix.shape[0], steps * _BLOCK
 
     def project(basis, block):
-        # So, and not basis^T block: a tall matrix is then read in its own order.
-        inside = _dot(block.T, basis).T
-        return block - _dot(basis, inside), inside
+        # block^T basis, and not its transpose: a tall array is read in its own order.
+        inside = _dot(block.T, basis)
+        return block - _dot(basis, inside.T), inside
 
     def grow(step, carry):
         basis, small, block, scale = carry
-        block, triangle = jnp.linalg.qr(block)
+        values, vectors = jnp.linalg.eigh(_dot(block.T, block))
         # What only rounding is left of starts anew: a space that is used up grows in a
         # random direction, and equal singular values turn up one by one.
+        least = jnp.maximum(_BLOCK_ROUNDING * values[-1], _ROUNDING * scale)
+        real = values > least
+        block = _dot(block, vectors * jnp.where(real, lax.rsqrt(values), 0)[None])
         fresh = jax.random.normal(jax.random.fold_in(key, step), block.shape)
-        rounding = jnp.abs(jnp.diag(triangle)) < _ROUNDING * scale
-        block = jnp.where(rounding[None], fresh / num**0.5, block)
+        block = jnp.where(real[None], block, fresh / num**0.5)
         # The second projection: the first left little, and rounding in it.
-        block = jnp.linalg.qr(project(basis, block)[0])[0]
+        block, _ = project(basis, block)
+        values, vectors = jnp.linalg.eigh(_dot(block.T, block))
+        block = _dot(block, vectors * lax.rsqrt(values)[None])
         first = step * _BLOCK
         basis = lax.dynamic_update_slice_in_dim(basis, block, first, 1)
         block = sparse_product(matrix, sparse_product(matrix.transposed, block))
-        scale = jnp.linalg.norm(block, axis=0).max()
+        scale = jnp.square(block).sum(axis=0).max()
         block, inside = project(basis, block)
-        small = lax.dynamic_update_slice_in_dim(small, inside, first, 1)
+        small = lax.dynamic_update_slice_in_dim(small, inside, first, 0)
         return basis, small, block, scale
 
     start = jax.random.normal(key, (matrix.shape[1], _BLOCK))
     block = sparse_product(matrix, start)
-    scale = jnp.linalg.norm(block, axis=0).max()
+    scale = jnp.square(block).sum(axis=0).max()
     carry = jnp.zeros((num, size)), jnp.zeros((size, size)), block, scale
     basis, small, _, _ = lax.fori_loop(0, steps, grow, carry)
-    # Each column was projected on the basis so far: the upper triangle is whole.
-    upper = jnp.triu(small)
-    return upper + jnp.triu(small, 1).T, basis
+    # Each row was projected on the basis so far: the lower triangle is whole.
+    lower = jnp.tril(small)
+    return lower + jnp.tril(small, -1).T, basis
