@@ -207,7 +207,7 @@ CASES = (
         order=("B", "C"),
         large=("left", "right"),
     ),
-    Case(
+    row(
         name="info_nce_loss, candidates that count",
         function=losses.info_nce_loss,
         call=lambda x: losses.info_nce_loss(
