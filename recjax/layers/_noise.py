@@ -44,11 +44,11 @@ def perturb(
       for recommendation (SimGCL), SIGIR 2022.
     """
     x = jnp.asarray(x)
-    if x.ndim != 2 or (rows is not None and jnp.shape(rows) != x.shape[:1]):
+    rows = jnp.arange(x.shape[0]) if rows is None else jnp.asarray(rows)
+    if x.ndim != 2 or rows.shape != x.shape[:1]:
         raise ValueError(
-            f"x {x.shape} must be [B, D], and rows {jnp.shape(rows)} an id for each"
+            f"x {x.shape} must be [B, D], and rows {rows.shape} an id for each"
         )
-    rows = jnp.arange(len(x)) if rows is None else rows
     noise = uniform_rows(key, rows, x.shape[1])
     # Uniform numbers are never 0, and their squares neither.
     noise *= size * jax.lax.rsqrt(jnp.sum(noise * noise, axis=1, keepdims=True))

@@ -119,7 +119,7 @@ class BM3:
             predicted = _predict(params, vectors)
             content += _distance(predicted, to_items, there)
             content += _distance(predicted, target(vectors), there)
-        norms = sum(_norm(table) for table in tables) / len(tables.items)
+        norms = sum((_norm(x) for x in tables), jnp.zeros(())) / len(tables.items)
         loss = pairs + self.feature_weight * content + self.norm_weight * norms
         return loss, {"objective": pairs, "features": content, "norms": norms}
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 
 from recjax.graphs import add_graphs, prune_edges
 from recjax.layers import propagate, propagate_rows
@@ -155,7 +156,7 @@ class FREEDOM:
         main = self.objective(vectors, context, batch)
         positives = project_features(params["features"], context, batch.items)
         negatives = project_features(params["features"], context, batch.negatives)
-        total = 0.0
+        total = jnp.zeros(())
         for name in positives:
             present = context.features[name].present
             there = present[batch.items] & present[batch.negatives].all(axis=1)

@@ -161,7 +161,7 @@ class LGMRec:
         """E* of some nodes, from their rows of LightGCN(E), of A^K [...] and of G."""
         for name, x in smoothed.items():
             own += unit_length(x @ params["modalities"][name]["kernel"])
-        return own + self.global_weight * unit_length(sum(parts))
+        return own + self.global_weight * unit_length(sum(parts, jnp.zeros_like(own)))
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The vectors E*, of unit length under a cosine objective."""

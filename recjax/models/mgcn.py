@@ -178,11 +178,12 @@ class MGCN:
             self.objective, vectors, vectors, context, batch, l2=self.l2
         )
         behaviour, content = split_batch(nodes, batch), split_batch(side, batch)
-        contrast = sum(
-            info_nce_loss(left, right, temperature=self.temperature, where=batch.weight)
-            for left, right in (
-                (content.users, behaviour.users),
-                (content.items, behaviour.items),
+        contrast = jnp.zeros(())
+        for left, right in (
+            (content.users, behaviour.users),
+            (content.items, behaviour.items),
+        ):
+            contrast += info_nce_loss(
+                left, right, temperature=self.temperature, where=batch.weight
             )
-        )
         return loss + self.contrast * contrast, {**logs, "contrast": contrast}

@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from recjax.layers import (
     propagate,
@@ -121,8 +122,8 @@ class MMHCL:
         check_features("MMHCL", context)
         return {
             "users": make_hyperedges(
-                context.users,
-                context.items,
+                np.asarray(context.users),
+                np.asarray(context.items),
                 num_nodes=context.seen.pointer.shape[0] - 1,
                 num_hyperedges=context.item_counts.shape[0],
             ),
