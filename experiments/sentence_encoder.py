@@ -72,8 +72,8 @@ def encode(sentences: Sequence[str]) -> np.ndarray:
     try:
         tokenizers = importlib.import_module("tokenizers")
     except ImportError:
-        found = None
-    if found is None or found.origin is None:
+        tokenizers = None
+    if tokenizers is None or found is None or found.origin is None:
         raise ValueError(f"packages are missing; {__doc__.partition(': ')[2]}")
     folder = Path(found.origin).parent / "model"
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -98,13 +98,16 @@ def _bert(weights: dict[str, jax.Array], ids: jax.Array) -> jax.Array:
     """Vectors ``[B, 384]`` of tokens ``[B, T]``, id 0 for padding."""
     real = ids > 0
 
+    def row(name):
+        return weights[name][None, None]
+
     def dense(name, x):
-        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+        return x @ weights[f"{name}.weight"].T + row(f"{name}.bias")
 
     def norm(name, x):
         x = x - x.mean(-1, keepdims=True)
         x = x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-12)
-        return x * weights[f"{name}.weight"] + weights[f"{name}.bias"]
+        return x * row(f"{name}.weight") + row(f"{name}.bias")
 
     def layer(name, x):
         own = f"{name}.attention"
@@ -122,8 +125,8 @@ def _bert(weights: dict[str, jax.Array], ids: jax.Array) -> jax.Array:
         return norm(f"{name}.output.LayerNorm", x + wide)
 
     x = weights["embeddings.word_embeddings.weight"][ids]
-    x += weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
-    x += weights["embeddings.token_type_embeddings.weight"][0]
+    x += weights["embeddings.position_embeddings.weight"][None, : ids.shape[1]]
+    x += weights["embeddings.token_type_embeddings.weight"][None, :1]
     x = norm("embeddings.LayerNorm", x)
     for number in range(6):
         x = layer(f"encoder.layer.{number}", x)

@@ -141,6 +141,8 @@ class SimGCL:
             return clean + jax.lax.stop_gradient(mean - clean)
 
         contrast = batch_contrast(
-            *map(view, jax.random.split(key)), batch, temperature=self.temperature
+            *(view(one) for one in jax.random.split(key)),
+            batch,
+            temperature=self.temperature,
         )
         return loss + self.contrast * contrast, logs | {"contrast": contrast}

@@ -1,6 +1,6 @@
 """A sparse matrix made of lists of items, for products from both sides."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,8 @@ class SparseMatrix(NamedTuple):
     @property
     def shape(self) -> tuple[int, int]:
         """U and I."""
-        rows, columns = (edges.layout.row_pointer.shape[0] - 1 for edges in self)
+        layouts = [cast(Layout, edges.layout) for edges in self]
+        rows, columns = (layout.row_pointer.shape[0] - 1 for layout in layouts)
         return rows, columns
 
     @property
