@@ -133,9 +133,8 @@ class SimGCL:
         rows, clean = rows[:size], vectors[:size]
 
         def view(key):
-            constant = jax.lax.stop_gradient(first)
             noisy = propagate_noisy_rows(
-                key, graph, constant, rows, depth=depth, size=self.noise
+                key, graph, first, rows, depth=depth, size=self.noise
             )
             mean = sum(noisy[1:], noisy[0]) / self.layers
             return clean + jax.lax.stop_gradient(mean - clean)
