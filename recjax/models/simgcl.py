@@ -139,8 +139,10 @@ class SimGCL:
             mean = sum(noisy[1:], noisy[0]) / self.layers
             return clean + jax.lax.stop_gradient(mean - clean)
 
+        left, right = (view(one) for one in jax.random.split(key))
         contrast = batch_contrast(
-            *(view(one) for one in jax.random.split(key)),
+            left,
+            right,
             batch,
             temperature=self.temperature,
         )
