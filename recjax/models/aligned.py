@@ -66,7 +66,8 @@ class Aligned:
     @property
     def score_bound(self) -> Any:
         """The encoder's, where it has one."""
-        bound = self.encoder.score_bound
+        encoder: Any = self.encoder
+        bound = encoder.score_bound
         return lambda params, state: bound(params["encoder"], state)
 
     def prepare(self, context: Context) -> dict[str, Any]:

@@ -74,7 +74,8 @@ class KAR:
     @property
     def score_bound(self) -> Any:
         """The encoder's, where it has one; it reads the state alone."""
-        bound = self.encoder.score_bound
+        encoder: Any = self.encoder
+        bound = encoder.score_bound
         return lambda params, state: bound(params["encoder"], state)
 
     def prepare(self, context: Context) -> dict[str, Any]:
