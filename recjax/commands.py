@@ -293,12 +293,15 @@ def _recommend(options: Recommend) -> int:
 def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
     """What the options of ``train`` start from, and the words that are left.
 
-    The model is the one that ``--model`` and the options for its parts name.  A run
-    that is resumed brings its own dataset, model and settings.
+    The model is the one that ``--model`` and the options for its parts name; without a
+    name, ModalGCN where the dataset has item features.  A run that is resumed brings
+    its own dataset, model and settings.
     """
     chosen, rest = _take(words, ("--model", *_PARTS))
     named, _ = _take(words, ("--out",))
     if "--resume" not in words or "--out" not in named:
+        if "--model" not in chosen and _reads_features(rest):
+            chosen = {"--model": "modal_gcn"} | chosen
         return Train(tyro.MISSING, _model(chosen)), rest
     config, model, training = pipeline.read_run(named["--out"])
     if chosen:
@@ -313,6 +316,13 @@ def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
     attributes = tuple(config["attributes"])
     default = Train(config["dataset"], model, training, attributes=attributes)
     return default, rest
+
+
+def _reads_features(words: Sequence[str]) -> bool:
+    """Whether the dataset, where it is named first, has item features."""
+    if not words or words[0].startswith("-") or {"-h", "--help"} & set(words):
+        return False
+    return pipeline.has_features(words[0])
 
 
 def _take(

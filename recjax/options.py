@@ -68,12 +68,13 @@ class Describe:
 class Train:
     """Trains a model, chooses the epoch on the valid part, reports on the test part.
 
-    --model NAME chooses the model (lightgcn, mf, graph_alignment, item_knn, popular,
-    aligned, alpharec, kar, text_autoencoder) and --model.objective NAME what its
-    vectors are trained for (bpr, bce, softmax, sampled_softmax).  For aligned and kar,
-    --model.encoder NAME is the model inside (lightgcn, mf, graph_alignment), with an
-    --model.encoder.objective of its own; --model.alignment NAME is contrast or
-    reconstruct.  The options below are those of all that is chosen.
+    --model NAME chooses the model, any of `recjax.models.MODELS` (by default modal_gcn
+    where the dataset has item features, and lightgcn elsewhere), and
+    --model.objective NAME what its vectors are trained for (bpr, bce, softmax,
+    sampled_softmax).  For aligned and kar, --model.encoder NAME is the model inside
+    (lightgcn, mf, graph_alignment), with an --model.encoder.objective of its own;
+    --model.alignment NAME is contrast or reconstruct.  The options below are those of
+    all that is chosen.
     """
 
     dataset: _Dataset

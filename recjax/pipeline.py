@@ -251,6 +251,21 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
     return Loaded(config, model, params, dataset, context)
 
 
+def has_features(dataset: str | Path) -> bool:
+    """Whether a dataset has item features; a source is prepared for it.
+
+    Args:
+      dataset: a prepared folder, its name, or a source; see `recjax.data.find`.
+
+    Returns:
+      Whether there is any.
+
+    Raises:
+      ValueError: there is no such dataset.
+    """
+    return bool(load(find(dataset)).features)
+
+
 def build_context(
     dataset: Dataset, attributes: Sequence[str], negative_power: float
 ) -> tuple[Spec, Context]:
