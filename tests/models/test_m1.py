@@ -1,0 +1,301 @@
+"""One contract for every trained model, and what each model alone promises."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from recjax.data import attribute_pairs, make_context, synthetic
+from recjax.evaluation import evaluate
+from recjax.lists import item_lists
+from recjax.models import (
+    BM3,
+    FREEDOM,
+    LATTICE,
+    MF,
+    MGCN,
+    MMGCN,
+    VBPR,
+    GraphAlignment,
+    LightGCN,
+)
+from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
+from recjax.sampling import make_batch
+from recjax.training import init_state, make_epoch
+from recjax.types import Batch, BatchVectors, Feature, Interactions, Spec, prepare
+
+LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
+PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
+WIDTHS = {"audio": 5, "image": 7}
+SPEC = Spec(24, 20, len(NAMES), tuple(WIDTHS.items()))
+
+
+def feature(width):
+    """Random vectors; some items have none."""
+    values = np.random.default_rng(width).normal(size=(20, width)).astype(np.float32)
+    present = np.arange(20) % width != 2
+    return Feature(np.where(present[:, None], values, 0), present)
+
+
+FEATURES = {name: feature(width) for name, width in WIDTHS.items()}
+
+MODELS = {
+    "mf": MF(dim=8, objective=BPR()),
+    "mf softmax": MF(dim=8, objective=Softmax()),
+    "lightgcn bpr": LightGCN(dim=8, layers=2, objective=BPR(), init_scale=0.1),
+    "lightgcn bce": LightGCN(dim=8, layers=2, objective=BCE(num_negatives=3)),
+    "lightgcn softmax": LightGCN(dim=8, objective=Softmax()),
+    "lightgcn sampled": LightGCN(dim=8, objective=SampledSoftmax(num_negatives=5)),
+    "graph alignment": GraphAlignment(dim=8, hidden=6),
+    "graph alignment, bare": GraphAlignment(dim=8, hidden=0, num_negatives=1),
+    "bm3": BM3(
+        dim=16, norm_weight=0.01, dropout=0.3, feature_weight=0.2, init_scale=0.1
+    ),
+    "freedom": FREEDOM(dim=8, neighbours=4, drop=0.5, init_scale=0.1),
+    "freedom softmax": FREEDOM(dim=8, neighbours=4, objective=Softmax()),
+    "lattice": LATTICE(dim=8, content_dim=6, neighbours=4, init_scale=0.1),
+    "lattice softmax": LATTICE(
+        dim=8, item_layers=2, objective=Softmax(), init_scale=0.1
+    ),
+    "mgcn": MGCN(dim=8, neighbours=4, init_scale=0.1),
+    "mgcn softmax": MGCN(dim=8, item_layers=2, objective=Softmax(), init_scale=0.1),
+    "mmgcn": MMGCN(dim=8, content_dim=6, layers=2),
+    "mmgcn softmax": MMGCN(dim=8, content_dim=6, layers=1, objective=Softmax()),
+    "vbpr": VBPR(dim=8, content_dim=6),
+    "vbpr sampled": VBPR(
+        dim=8, content_dim=6, objective=SampledSoftmax(num_negatives=5)
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def plain():
+    """What no model has prepared."""
+    return make_context(LOG.interactions, SPEC, attributes=PAIRS, features=FEATURES)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request):
+    return MODELS[request.param]
+
+
+@pytest.fixture(scope="module")
+def context(model, plain):
+    return prepare(model, plain)
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    return model.init(jax.random.key(1), SPEC)
+
+
+def batch_of(model, context, size=16):
+    rows = jnp.arange(size) * 7 % context.users.shape[0]
+    return make_batch(
+        jax.random.key(2),
+        context,
+        context.users[rows],
+        context.items[rows],
+        jnp.ones(size),
+        model.num_negatives,
+    )
+
+
+def assert_close(left, right, tolerance=1e-5):
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=1e-6),
+        left,
+        right,
+    )
+
+
+def gradient(model, params, context, batch):
+    def loss(params):
+        return model.loss(params, context, batch, jax.random.key(0))
+
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def test_compiled_equals_eager_and_derivatives_are_finite(model, params, context):
+    batch = batch_of(model, context)
+    eager = gradient(model, params, context, batch)
+    compiled = jax.jit(gradient, static_argnums=0)(model, params, context, batch)
+    assert_close(compiled, eager)
+    leaves = jax.tree.leaves(eager[1])
+    assert all(np.isfinite(leaf).all() for leaf in leaves)
+    assert any(np.abs(leaf).max() > 0 for leaf in leaves)
+
+
+def test_padding_a_batch_changes_nothing(model, params, context):
+    batch = batch_of(model, context)
+    extra = batch_of(model, context, size=5)
+    padded = Batch(*map(lambda x, y: jnp.concatenate([x, y]), batch, extra))
+    padded = padded._replace(weight=jnp.where(jnp.arange(21) < 16, 1.0, 0.0))
+    assert_close(
+        gradient(model, params, context, padded),
+        gradient(model, params, context, batch),
+    )
+
+
+def test_eight_devices_equal_one(model, params, context):
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    batch = batch_of(model, context)
+    split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
+    shared = jax.device_put((params, context), NamedSharding(mesh, PartitionSpec()))
+    on_eight = jax.jit(gradient, static_argnums=0)(model, *shared, split)
+    assert len(split.users.sharding.device_set) == 8
+    assert_close(on_eight, gradient(model, params, context, batch))
+
+
+def test_equal_configurations_trace_once(model, params, context):
+    count = 0
+
+    def embed(model, params, context):
+        nonlocal count
+        count += 1
+        return model.embed(params, context)
+
+    compiled = jax.jit(embed, static_argnums=0)
+    copy = type(model)(**{f: getattr(model, f) for f in model.__dataclass_fields__})
+    assert copy == model and hash(copy) == hash(model)
+    compiled(model, params, context)
+    compiled(copy, params, context)
+    assert count == 1
+
+
+def test_it_learns_a_small_graph_by_heart(model, context):
+    adam = optax.adam(0.03)
+    run_epoch = make_epoch(model, adam, batch_size=48)
+    state = init_state(model, adam, SPEC, jax.random.key(0))
+    seen = jax.tree.map(np.asarray, context.seen)
+    nothing = item_lists(np.zeros(0, int), np.zeros(0, int), SPEC.num_users)
+
+    def recall():
+        return evaluate(model, state.params, context, seen, seen=nothing, ks=(6,))[
+            "recall@6"
+        ]
+
+    before, first = recall(), None
+    for _ in range(80):
+        state, logs = run_epoch(state, context)
+        first = logs["loss"].mean() if first is None else first
+    assert logs["loss"].mean() < first
+    # A list that is the same for everyone cannot be each user's own.
+    assert recall() > (before if model == MODELS["graph alignment, bare"] else 0.7)
+
+
+def test_scores_of_a_block_do_not_depend_on_the_block(model, params, context):
+    state = model.embed(params, context)
+    users, items = jnp.array([3, 0, 23]), jnp.array([19, 4, 4, 0])
+    everything = model.score(params, state, jnp.arange(24), jnp.arange(20))
+    block = model.score(params, state, users, items)
+    np.testing.assert_allclose(block, everything[users][:, items], rtol=1e-5, atol=1e-6)
+
+
+def test_newcomers_with_a_training_list_are_scored_like_one_another(
+    model, params, context
+):
+    lists = item_lists(np.array([0, 0, 2, 2]), np.array([3, 7, 3, 7]), 3)
+    state = model.fold_in(params, context, model.embed(params, context), lists)
+    scores = model.score(params, state, jnp.arange(3), jnp.arange(20))
+    assert scores.shape == (3, 20)
+    assert np.isfinite(scores).all()
+    np.testing.assert_array_equal(scores[0], scores[2])
+
+
+def test_lightgcn_embeds_by_powers_of_the_matrix(plain):
+    model = LightGCN(dim=4, layers=3, objective=BPR())
+    params = model.init(jax.random.key(0), SPEC)
+    graph = plain.graph
+    matrix = np.zeros((46, 46))
+    matrix[graph.receivers, graph.senders] = graph.edges["weight"]
+    nodes = params["nodes"]
+    powers = [np.linalg.matrix_power(matrix, k) @ nodes for k in range(4)]
+    expected = sum(powers) / 4
+    found = model.embed(params, plain)
+    np.testing.assert_allclose(found.users, expected[:24], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found.items, expected[24:44], rtol=1e-4, atol=1e-6)
+
+
+def test_lightgcn_folds_in_as_if_the_user_were_in_the_graph():
+    """Exactly so for a user whose arrival changes no other node's vector."""
+    # Users 0 and 1 have the same two items; user 1 starts from a zero vector, and the
+    # items' vectors are held still by taking them from the graph with both.
+    train = Interactions(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
+    spec = Spec(2, 2)
+    context = make_context(train, spec)
+    model = LightGCN(dim=3, layers=3, objective=BPR())
+    params = model.init(jax.random.key(0), spec)
+    params["nodes"] = params["nodes"].at[1].set(0.0)
+    state = model.embed(params, context)
+    lists = item_lists(np.array([0, 0]), np.array([0, 1]), 1)
+    folded = model.fold_in(params, context, state, lists)
+    np.testing.assert_allclose(folded.users[0], state.users[1], rtol=1e-5)
+
+
+def test_mf_folds_in_by_least_squares():
+    context = make_context(LOG.interactions, SPEC)
+    model = MF(dim=4, fold_in_ridge=0.5, objective=BPR(), init_scale=0.1)
+    params = model.init(jax.random.key(0), SPEC)
+    lists = item_lists(np.array([0, 0]), np.array([2, 9]), 1)
+    folded = model.fold_in(params, context, model.embed(params, context), lists)
+    items = np.asarray(params["nodes"][24:], np.float64)
+    row = np.zeros(20)
+    row[[2, 9]] = 1.0
+    # The minimiser of |row - items p|^2 + ridge |p|^2 has a zero derivative.
+    p = np.asarray(folded.users[0], np.float64)
+    np.testing.assert_allclose(items.T @ (items @ p - row) + 0.5 * p, 0, atol=1e-6)
+
+
+def test_graph_alignment_is_its_equations(plain):
+    model = GraphAlignment(dim=5, hidden=3)
+    params = jax.device_get(model.init(jax.random.key(0), SPEC))
+    nodes = params["nodes"]
+    graph = jax.device_get(plain.graph)
+    matrix = np.zeros((46, 46))
+    matrix[graph.receivers, graph.senders] = graph.edges["weight"]
+    layer = params["layer"]
+    h = nodes @ layer["self"]["kernel"] + layer["self"]["bias"]
+    h = np.maximum(h + matrix @ nodes @ layer["neighbour"]["kernel"], 0)
+    pair = np.concatenate([h[3], h[24 + 11]])
+    hidden = np.maximum(pair @ params["hidden"]["kernel"] + params["hidden"]["bias"], 0)
+    logit = hidden @ params["output"]["kernel"] + params["output"]["bias"]
+    state = model.embed(params, plain)
+    score = model.score(params, state, jnp.array([3]), jnp.array([11]))
+    np.testing.assert_allclose(score[0], logit, rtol=1e-4, atol=1e-6)
+
+
+def test_objectives_are_their_losses(plain):
+    """BPR through the model is the loss of its scores, written out."""
+    model = MF(dim=8, objective=BPR(num_negatives=2), l2=0.0)
+    params = model.init(jax.random.key(0), SPEC)
+    batch = batch_of(model, plain)
+    users = np.asarray(params["nodes"])[batch.users]
+    items = np.asarray(params["nodes"])[24:]
+    own = (users * items[batch.items]).sum(1)
+    others = np.einsum("bd,bmd->bm", users, items[batch.negatives])
+    expected = np.log1p(np.exp(others - own[:, None])).mean()
+    loss, _ = model.loss(params, plain, batch, jax.random.key(0))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("objective", [Softmax(), SampledSoftmax(num_negatives=5)])
+def test_softmax_objectives_compare_cosines(plain, objective):
+    """The length of a vector changes nothing, its direction does."""
+    batch = batch_of(objective, plain)
+    keys = jax.random.split(jax.random.key(0), 3)
+    vectors = BatchVectors(
+        *(
+            jax.random.normal(key, (*ids.shape, 4))
+            for key, ids in zip(
+                keys, (batch.users, batch.items, batch.negatives), strict=True
+            )
+        )
+    )
+    expected = objective(vectors, plain, batch)
+    scaled = BatchVectors(2 * vectors.users, 3 * vectors.items, 5 * vectors.negatives)
+    np.testing.assert_allclose(objective(scaled, plain, batch), expected, rtol=1e-5)
+    turned = vectors._replace(users=-vectors.users)
+    assert abs(objective(turned, plain, batch) - expected) > 1e-2
