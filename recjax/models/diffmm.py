@@ -242,7 +242,7 @@ class DiffMM:
         def join(own, items):
             """The newcomers' rows of the product with A."""
             total = newcomer_sum(items, context.item_counts + 1, histories)
-            return total * (size / (size + 1)) + own / (size + 1)
+            return total * jnp.sqrt(size / (size + 1)) + own / (size + 1)
 
         first = join(jnp.zeros((len(size), self.dim)), mixed)
         own = first + join(first, items)
