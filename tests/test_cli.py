@@ -227,6 +227,26 @@ def test_closed_form_models_and_attributes_run_too(capsys, small, tmp_path):
     assert "accuracy" in (tmp_path / "graph/metrics.jsonl").read_text()
 
 
+@pytest.mark.parametrize(
+    ("features", "words", "expected"),
+    [
+        (True, (), "ModalGCN"),
+        (True, ("--model", "lightgcn"), "LightGCN"),
+        (False, (), "LightGCN"),
+    ],
+)
+def test_features_choose_the_model_where_nobody_does(
+    features, words, expected, tmp_path
+):
+    log = split(synthetic(num_users=20, num_items=12, num_groups=2, rows_per_user=6))
+    log = log if features else log._replace(features={})
+    source, out = str(write(log, tmp_path / "d", name="d", config={})), tmp_path / "run"
+    assert call("train", source, *FAST, *words, "--out", str(out)) == 0
+    assert json.loads((out / "config.json").read_text())["model"]["type"] == expected
+    known = log.items["id"][3].as_py()
+    assert call("recommend", str(out), "--history", known) == 0
+
+
 def test_odd_files_from_raw_to_recommendation(capsys, tmp_path):
     """Ids with spaces and in other scripts, a NaN rating, a user with one row."""
     rows = ["user,item,rating,timestamp"]
