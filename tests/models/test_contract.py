@@ -1,5 +1,7 @@
 """One contract for every trained model, and what each model alone promises."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,7 @@ from recjax.models import (
     XSimGCL,
 )
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
+from recjax.recommendation import embed
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
 from recjax.types import Batch, BatchVectors, Feature, Interactions, Spec, prepare
@@ -120,7 +123,7 @@ MODELS = {
     ),
     "kar": KAR(LightGCN(dim=8, layers=2), hidden=6),
     "kar graph alignment": KAR(
-        GraphAlignment(dim=8, hidden=6), shared=1, specific=1, hidden=4, feature="text"
+        GraphAlignment(dim=16, hidden=8), shared=1, specific=1, hidden=4, feature="text"
     ),
 }
 
@@ -139,6 +142,11 @@ def model(request):
 @pytest.fixture(scope="module")
 def params(model):
     return model.init(jax.random.key(1), SPEC)
+
+
+@pytest.fixture(scope="module")
+def state(model, params, context):
+    return embed(model, params, context)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +179,8 @@ def assert_close(left, right, tolerance=1e-5):
     jax.tree.map(one, left, right)
 
 
+# Compiled once for all tests of a model: op by op would take several times as long.
+@functools.partial(jax.jit, static_argnums=0)
 def gradient(model, params, context, batch):
     def loss(params):
         return model.loss(params, context, batch, jax.random.key(0))
@@ -180,10 +190,9 @@ def gradient(model, params, context, batch):
 
 def test_compiled_equals_eager_and_derivatives_are_finite(model, params, context):
     batch = batch_of(model, context)
-    eager = gradient(model, params, context, batch)
-    compiled = jax.jit(gradient, static_argnums=0)(model, params, context, batch)
-    assert_close(compiled, eager)
-    leaves = jax.tree.leaves(eager[1])
+    compiled, derivatives = gradient(model, params, context, batch)
+    assert_close(compiled, model.loss(params, context, batch, jax.random.key(0)))
+    leaves = jax.tree.leaves(derivatives)
     assert all(np.isfinite(leaf).all() for leaf in leaves)
     assert any(np.abs(leaf).max() > 0 for leaf in leaves)
 
@@ -204,7 +213,7 @@ def test_eight_devices_equal_one(model, params, context):
     batch = batch_of(model, context)
     split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
     shared = jax.device_put((params, context), NamedSharding(mesh, PartitionSpec()))
-    on_eight = jax.jit(gradient, static_argnums=0)(model, *shared, split)
+    on_eight = gradient(model, *shared, split)
     assert len(split.users.sharding.device_set) == 8
     assert_close(on_eight, gradient(model, params, context, batch))
 
@@ -212,12 +221,12 @@ def test_eight_devices_equal_one(model, params, context):
 def test_equal_configurations_trace_once(model, params, context):
     count = 0
 
-    def embed(model, params, context):
+    def counted(model, params, context):
         nonlocal count
         count += 1
         return model.embed(params, context)
 
-    compiled = jax.jit(embed, static_argnums=0)
+    compiled = jax.jit(counted, static_argnums=0)
     copy = type(model)(**{f: getattr(model, f) for f in model.__dataclass_fields__})
     assert copy == model and hash(copy) == hash(model)
     compiled(model, params, context)
@@ -246,8 +255,7 @@ def test_it_learns_a_small_graph_by_heart(model, context):
     assert recall() > (before if model == MODELS["graph alignment, bare"] else 0.7)
 
 
-def test_scores_of_a_block_do_not_depend_on_the_block(model, params, context):
-    state = model.embed(params, context)
+def test_scores_of_a_block_do_not_depend_on_the_block(model, params, state):
     users, items = jnp.array([3, 0, 23]), jnp.array([19, 4, 4, 0])
     everything = model.score(params, state, jnp.arange(24), jnp.arange(20))
     block = model.score(params, state, users, items)
@@ -255,10 +263,11 @@ def test_scores_of_a_block_do_not_depend_on_the_block(model, params, context):
 
 
 def test_newcomers_with_a_training_list_are_scored_like_one_another(
-    model, params, context
+    model, params, context, state
 ):
     lists = item_lists(np.array([0, 0, 2, 2]), np.array([3, 7, 3, 7]), 3)
-    state = model.fold_in(params, context, model.embed(params, context), lists)
+    fold_in = jax.jit(type(model).fold_in, static_argnums=0)
+    state = fold_in(model, params, context, state, lists)
     scores = model.score(params, state, jnp.arange(3), jnp.arange(20))
     assert scores.shape == (3, 20)
     assert np.isfinite(scores).all()
