@@ -2,24 +2,19 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, Union
 
 import tyro
 
 from recjax.data import Cleaning, Columns, Split
 from recjax.data._read import Format
-from recjax.models import (
-    KAR,
-    MF,
-    Aligned,
-    AlphaRec,
-    GraphAlignment,
-    ItemKNN,
-    LightGCN,
-    Popular,
-    TextAutoencoder,
-)
+from recjax.models import MODELS, LightGCN
 from recjax.training import Training
+
+if TYPE_CHECKING:
+    AnyModel: TypeAlias = Any
+else:
+    AnyModel = Union[tuple(MODELS.values())]  # noqa: UP007 - of a tuple
 
 _Source = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="SOURCE")]]
 _Dataset = tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="DATASET")]]
@@ -79,17 +74,7 @@ class Train:
 
     dataset: _Dataset
     """A prepared folder, its name, or a source that is prepared as it is."""
-    model: (
-        LightGCN
-        | MF
-        | GraphAlignment
-        | ItemKNN
-        | Popular
-        | Aligned
-        | AlphaRec
-        | KAR
-        | TextAutoencoder
-    ) = LightGCN()  # noqa: RUF009
+    model: AnyModel = LightGCN()  # noqa: RUF009 - frozen
     training: Annotated[Training, tyro.conf.arg(name="")] = Training()  # noqa: RUF009
     out: Path | None = None
     """The run folder; by default runs/DATASET-MODEL-SEED."""

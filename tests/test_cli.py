@@ -39,7 +39,7 @@ FAST = ["--epochs", "2", "--batch-size", "128", "--no-baselines"]
 @pytest.fixture(scope="module")
 def run(small, tmp_path_factory):
     out = str(tmp_path_factory.mktemp("runs") / "one")
-    call("train", small, *FAST, "--model.dim", "8", "--out", out)
+    call("train", small, "--model", "lightgcn", *FAST, "--model.dim", "8", "--out", out)
     return out
 
 
