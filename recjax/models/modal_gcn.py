@@ -43,7 +43,6 @@ class ModalGCN:
     H is trained, by the in-batch softmax on cosines with the logQ correction.  Z is
     made for scoring only: two steps on the graph blend each user with like users and
     each item with like items, after lengths, which grow with popularity, are gone.
-    Trained through, it would be undone.
 
     Without features S is left out, and the model is a LightGCN with Z.  The ablation is
     in ``experiments/tiktok_multimodal.py``.
