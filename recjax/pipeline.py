@@ -17,6 +17,7 @@ from recjax.data import (
     load,
     make_context,
 )
+from recjax.data._manifest import read_manifest
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
 from recjax.models import MODELS
@@ -263,7 +264,8 @@ def has_features(dataset: str | Path) -> bool:
     Raises:
       ValueError: there is no such dataset.
     """
-    return bool(load(find(dataset)).features)
+    # The manifest alone: the files are read, and checked, when they are needed.
+    return bool(read_manifest(find(dataset)).features)
 
 
 def build_context(

@@ -1,4 +1,4 @@
-"""Item features as vectors of the width of a model, by one linear map a feature.
+"""Item features as vectors of items, of lists of items, and of the width of a model.
 
 The tables themselves are data and stay as they are; the maps are learned.
 """
@@ -7,7 +7,46 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recjax.types import Context, Params, Spec
+from recjax.sparse import list_sum
+from recjax.types import Context, Feature, ItemLists, Params, Spec
+
+
+def check_features(model: str, context: Context) -> None:
+    """`ValueError` where there is no feature for the model to read."""
+    if not context.features:
+        raise ValueError(
+            f"{model} reads item features, and the dataset has none: give it at least "
+            "one table, or train lightgcn"
+        )
+
+
+def feature_values(feature: Feature) -> jax.Array:
+    """The features ``[I, F]``, 0 for items without them."""
+    return jnp.where(feature.present[:, None], feature.values, 0)
+
+
+def list_features(feature: Feature, lists: ItemLists) -> Feature:
+    """Mean of the features over the items of each list that have them.
+
+    Args:
+      feature: an item feature table.
+      lists: B lists of items.
+
+    Returns:
+      ``[B, F]``, 0 where none has it, and ``[B]`` where any has.
+
+    Examples:
+      >>> feature = Feature(jnp.array([[2.0], [4.0], [9.0]]), jnp.array([1, 1, 0]) > 0)
+      >>> lists = ItemLists(jnp.array([0, 3, 3]), jnp.array([0, 1, 2]))
+      >>> mean, present = list_features(feature, lists)
+      >>> mean.tolist(), present.tolist()
+      ([[3.0], [0.0]], [True, False])
+    """
+    values = feature_values(feature)
+    mask = feature.present.astype(values.dtype)[:, None]
+    both = list_sum(jnp.concatenate([values, mask], axis=1), lists)
+    count = both[:, -1]
+    return Feature(both[:, :-1] / jnp.maximum(count, 1)[:, None], count > 0)
 
 
 def init_projections(

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from recjax.alignments import Texts
-from recjax.sparse import list_sum
-from recjax.types import Context, Feature, ItemLists, Spec
+from recjax.models._features import list_features
+from recjax.types import Context, Feature, Spec
 
 
 def text_names(names: Sequence[str], feature: str) -> list[str]:
@@ -55,22 +55,13 @@ def item_texts(context: Context, feature: str) -> Feature:
     return Feature(jnp.concatenate(values, axis=1), jnp.any(jnp.stack(present), axis=0))
 
 
-def list_texts(items: Feature, lists: ItemLists) -> Feature:
-    """The mean vector ``[B, F]`` of the items of each list, of those that have one."""
-    mask = items.present.astype(items.values.dtype)[:, None]
-    both = list_sum(jnp.concatenate([items.values * mask, mask], axis=1), lists)
-    count = both[:, -1]
-    mean = both[:, :-1] / jnp.maximum(count, 1)[:, None]
-    return Feature(mean, count > 0)
-
-
 def all_texts(context: Context, feature: str) -> Texts:
     """The items' vectors, and for each user the mean of those of its training items.
 
     The data have no text about a user, such as a profile that a language model writes.
     """
     items = item_texts(context, feature)
-    return Texts(list_texts(items, context.seen), items)
+    return Texts(list_features(items, context.seen), items)
 
 
 def masked(values: jax.Array, present: jax.Array) -> jax.Array:

@@ -12,11 +12,11 @@ from recjax.layers import (
     newcomer_sum,
     propagate,
     propagate_layers,
-    unit_length,
 )
 from recjax.models._dot import dot_bound, dot_score
-from recjax.models._nodes import batch_nodes, split_batch, split_nodes
-from recjax.models._texts import all_texts, list_texts, masked, text_width
+from recjax.models._features import list_features
+from recjax.models._nodes import batch_nodes, comparable, split_batch, split_nodes
+from recjax.models._texts import all_texts, masked, text_width
 from recjax.objectives import Objective, SampledSoftmax
 from recjax.types import (
     Batch,
@@ -112,12 +112,7 @@ class AlphaRec:
         """The rows of E, of unit length under a cosine objective."""
         nodes = self._start(params, prepared(context, "node_texts"))
         nodes = propagate(context.graph, nodes, depth=self.layers)
-        return self._compared(split_nodes(nodes, context))
-
-    def _compared(self, vectors: Embeddings) -> Embeddings:
-        if self.objective.cosine:
-            vectors = Embeddings(*map(unit_length, vectors))
-        return vectors
+        return comparable(self.objective, split_nodes(nodes, context))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
@@ -132,9 +127,10 @@ class AlphaRec:
         total = split_nodes(total, context).items
         texts = prepared(context, "node_texts")
         items = Feature(*(split_nodes(x, context).items for x in texts))
-        users = self._start(params, list_texts(items, histories))
+        users = self._start(params, list_features(items, histories))
         users += newcomer_sum(total, context.item_counts, histories)
-        return self._compared(state._replace(users=users / len(layers)))
+        users = comparable(self.objective, users / len(layers))
+        return state._replace(users=users)
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array

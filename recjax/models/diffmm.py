@@ -22,6 +22,7 @@ from recjax.models._denoiser import (
     rows_of_users,
 )
 from recjax.models._dot import dot_bound, dot_score
+from recjax.models._features import check_features, project_features
 from recjax.models._generated_graph import (
     GeneratedGraph,
     drop_generated,
@@ -30,11 +31,12 @@ from recjax.models._generated_graph import (
 )
 from recjax.models._nodes import (
     batch_nodes,
+    comparable,
     init_glorot_nodes,
+    node_counts,
     split_batch,
     split_nodes,
 )
-from recjax.models._smooth_features import check_features, feature_values
 from recjax.objectives import BPR, Objective
 from recjax.sparse import graph_sum, take_rows
 from recjax.types import (
@@ -158,7 +160,7 @@ class DiffMM:
         """The graph of users and items with loops, A."""
         check_features("DiffMM", context)
         pairs = np.asarray(context.users), np.asarray(context.items)
-        spec = Spec(context.seen.pointer.shape[0] - 1, context.item_counts.shape[0])
+        spec = Spec(*node_counts(context))
         return {"graph": make_graph(pairs, spec, self_loops=True)}
 
     def _generate(self, params: Params, lists: ItemLists) -> Arrays:
@@ -179,15 +181,6 @@ class DiffMM:
             own = jax.random.fold_in(key, number)
             graphs[name] = drop_generated(own, graphs[name], rate=self.dropout)
         return context._replace(prepared=context.prepared | {"generated": graphs})
-
-    def _project(self, params: Params, context: Context) -> Arrays:
-        """The projected features ``[I, D]``, 0 for items without them."""
-        found = {}
-        for name, weights in params["projections"].items():
-            values = feature_values(context.features[name]) @ weights["kernel"]
-            present = context.features[name].present[:, None]
-            found[name] = jnp.where(present, values + weights["bias"][None], 0)
-        return found
 
     def _mix(
         self, params: Params, values: Arrays, present: Arrays | None = None
@@ -217,20 +210,20 @@ class DiffMM:
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The vectors E, of unit length under a cosine objective."""
-        looks = jax.tree.map(unit_length, self._project(params, context))
+        features = project_features(params["projections"], context)
+        looks = jax.tree.map(unit_length, features)
         main, _ = self._main(params, context, looks, self._graphs(params, context))
         nodes = main + graph_sum(prepared(context, "graph"), main)
         nodes += self.residual_weight * unit_length(main)
-        if self.objective.cosine:
-            nodes = unit_length(nodes)
-        return split_nodes(nodes, context)
+        return comparable(self.objective, split_nodes(nodes, context))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers receive from their items, and from those generated for them."""
         graphs = self._graphs(params, context)
-        looks = jax.tree.map(unit_length, self._project(params, context))
+        features = project_features(params["projections"], context)
+        looks = jax.tree.map(unit_length, features)
         main, mixed = self._main(params, context, looks, graphs)
         items, received = split_nodes(params["nodes"], context).items, {}
         for name, best in self._generate(params, histories).items():
@@ -249,15 +242,14 @@ class DiffMM:
         own += self.generated_weight * self._mix(params, received)
         users = own + join(own, split_nodes(main, context).items)
         users += self.residual_weight * unit_length(own)
-        if self.objective.cosine:
-            users = unit_length(users)
-        return state._replace(users=users)
+        return state._replace(users=comparable(self.objective, users))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective on E, L2 on P, the contrast, and the denoisers' own loss."""
-        features, rows = self._project(params, context), batch_nodes(context, batch)
+        rows = batch_nodes(context, batch)
+        features = project_features(params["projections"], context)
         looks = jax.tree.map(unit_length, features)
         graph, graphs = prepared(context, "graph"), prepared(context, "generated")
         main, _ = self._main(params, context, looks, graphs)
@@ -309,7 +301,7 @@ class DiffMM:
     ) -> jax.Array:
         """The loss of the denoisers on some users."""
         draw_key, noise_key = jax.random.split(key)
-        num_users = context.seen.pointer.shape[0] - 1
+        num_users, _ = node_counts(context)
         chosen = jax.random.permutation(draw_key, num_users)[: self.denoised_users]
         pairs, num_items = (context.users, context.items), len(items)
         rows = rows_of_users(*pairs, chosen, num_users=num_users, num=num_items)

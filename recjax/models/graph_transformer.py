@@ -11,6 +11,7 @@ from recjax.layers import graph_attention, linear_attention, unit_length
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
+    comparable,
     init_nodes,
     objective_with_l2,
     split_batch,
@@ -131,10 +132,7 @@ class GraphTransformer:
         nodes = params["nodes"]
         for layer in params["layers"]:
             nodes = self._layer(layer, context.graph, nodes)
-        embeddings = split_nodes(nodes, context)
-        if self.objective.cosine:
-            embeddings = Embeddings(*map(unit_length, embeddings))
-        return embeddings
+        return comparable(self.objective, split_nodes(nodes, context))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
@@ -161,9 +159,7 @@ class GraphTransformer:
             everyone = jnp.concatenate([users, nodes])
             users = self._layer(layer, lists, everyone, listeners=num)[:num]
             nodes = self._layer(layer, context.graph, nodes)
-        return state._replace(
-            users=unit_length(users) if self.objective.cosine else users
-        )
+        return state._replace(users=comparable(self.objective, users))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array

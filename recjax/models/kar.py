@@ -11,7 +11,7 @@ from recjax.models._texts import all_texts, text_width
 from recjax.models.graph_alignment import GraphAlignment
 from recjax.models.lightgcn import LightGCN
 from recjax.models.mf import MF
-from recjax.types import Batch, Context, ItemLists, Params, Spec, prepared
+from recjax.types import Batch, Context, ItemLists, Params, Spec, prepare, prepared
 
 Encoder: TypeAlias = LightGCN | MF | GraphAlignment
 
@@ -81,7 +81,7 @@ class KAR:
     def prepare(self, context: Context) -> dict[str, Any]:
         """The texts of users and items, and what the encoder needs."""
         own = {"texts": all_texts(context, self.feature)}
-        return getattr(self.encoder, "prepare", lambda context: {})(context) | own
+        return prepare(self.encoder, context).prepared | own
 
     def refresh(self, params: Params, context: Context, key: jax.Array) -> Context:
         """The encoder's context of an epoch."""

@@ -13,22 +13,18 @@ import jax.numpy as jnp
 from recjax.layers import propagate, unit_length
 from recjax.losses import info_nce_loss
 from recjax.models._dot import dot_bound, dot_score
+from recjax.models._features import check_features, feature_values
 from recjax.models._hyperedges import depend_on_hyperedges
 from recjax.models._nodes import (
     batch_nodes,
+    comparable,
     init_glorot_nodes,
     newcomer_nodes,
     objective_with_l2,
     split_batch,
     split_nodes,
 )
-from recjax.models._smooth_features import (
-    check_features,
-    count_present,
-    feature_values,
-    smooth_features,
-    smooth_newcomers,
-)
+from recjax.models._smooth_features import smooth_features, smooth_newcomers
 from recjax.objectives import BPR, Objective
 from recjax.sparse import list_sum, take_rows
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec, prepared
@@ -136,7 +132,8 @@ class LGMRec:
         for number, (name, feature) in enumerate(sorted(context.features.items())):
             logits = feature_values(feature) @ params["modalities"][name]["hyperedges"]
             logits = jnp.concatenate([list_sum(logits, lists), logits])
-            users = count_present(feature, lists)[:, 0] > 0
+            present = feature.present[:, None].astype(logits.dtype)
+            users = list_sum(present, lists)[:, 0] > 0
             rows = depend_on_hyperedges(
                 None if key is None else jax.random.fold_in(key, number),
                 logits,
@@ -170,9 +167,7 @@ class LGMRec:
         parts = self._global(params, context, own.items, context.seen)
         parts, nodes = map(jnp.concatenate, parts), jnp.concatenate(own)
         nodes = self._add(params, nodes, prepared(context, "smoothed"), parts)
-        if self.objective.cosine:
-            nodes = unit_length(nodes)
-        return split_nodes(nodes, context)
+        return comparable(self.objective, split_nodes(nodes, context))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
@@ -187,9 +182,7 @@ class LGMRec:
         )
         parts = self._global(params, context, items, histories)
         users = self._add(params, own, smoothed, (part.users for part in parts))
-        return state._replace(
-            users=unit_length(users) if self.objective.cosine else users
-        )
+        return state._replace(users=comparable(self.objective, users))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array

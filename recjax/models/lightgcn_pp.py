@@ -11,6 +11,7 @@ from recjax.layers import propagate_normalised, unit_length
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
+    comparable,
     init_nodes,
     objective_with_l2,
     split_batch,
@@ -99,10 +100,7 @@ class LightGCNPP:
             depth=self.layers,
             self_weight=self.gamma,
         )
-        embeddings = split_nodes(nodes, context)
-        if self.objective.cosine:
-            embeddings = Embeddings(*map(unit_length, embeddings))
-        return embeddings
+        return comparable(self.objective, split_nodes(nodes, context))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
@@ -121,9 +119,7 @@ class LightGCNPP:
         users = list_sum(total, histories, degree[histories.items])
         length = jnp.maximum(jnp.diff(histories.pointer), 1).astype(users.dtype)
         users *= (1 - self.gamma) / self.layers * length[:, None] ** -self.alpha
-        if self.objective.cosine:
-            users = unit_length(users)
-        return state._replace(users=users)
+        return state._replace(users=comparable(self.objective, users))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array

@@ -5,10 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from recjax.layers import unit_length
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
+    comparable,
     init_nodes,
     objective_with_l2,
     split_batch,
@@ -61,10 +61,7 @@ class MF:
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The vectors, of unit length under a cosine objective."""
-        embeddings = split_nodes(params["nodes"], context)
-        if self.objective.cosine:
-            embeddings = Embeddings(*map(unit_length, embeddings))
-        return embeddings
+        return comparable(self.objective, split_nodes(params["nodes"], context))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
@@ -74,9 +71,7 @@ class MF:
         right = list_sum(state.items, histories)
         gram = state.items.T @ state.items + self.fold_in_ridge * jnp.eye(self.dim)
         users = jnp.linalg.solve(gram, right.T).T
-        if self.objective.cosine:
-            users = unit_length(users)
-        return state._replace(users=users)
+        return state._replace(users=comparable(self.objective, users))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array

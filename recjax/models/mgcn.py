@@ -21,6 +21,7 @@ from recjax.models._nodes import (
     comparable,
     init_nodes,
     newcomer_nodes,
+    node_counts,
     objective_with_l2,
     split_batch,
     split_nodes,
@@ -130,7 +131,7 @@ class MGCN:
     ) -> jax.Array:
         """Content y of some nodes, or of all, of which x is ``behaviour``."""
         names, views = zip(*self._items(params, context).items(), strict=True)
-        num_users = context.seen.pointer.shape[0] - 1
+        num_users, _ = node_counts(context)
         num_others = len(params["nodes"]) - num_users - len(views[0])
         # Modalities side by side: one neighbour sum, in which items alone send.
         side = jnp.concatenate(views, axis=1)

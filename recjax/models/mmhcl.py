@@ -14,6 +14,7 @@ from recjax.layers import (
 )
 from recjax.losses import grace_loss
 from recjax.models._dot import dot_bound, dot_score
+from recjax.models._features import check_features
 from recjax.models._hyperedges import (
     make_hyperedges,
     mix_newcomers,
@@ -22,12 +23,13 @@ from recjax.models._hyperedges import (
     neighbour_hyperedges,
 )
 from recjax.models._nodes import (
+    comparable,
     init_glorot_nodes,
     newcomer_nodes,
+    node_counts,
     objective_with_l2,
     split_nodes,
 )
-from recjax.models._smooth_features import check_features
 from recjax.objectives import BPR, Objective
 from recjax.types import (
     Batch,
@@ -120,12 +122,13 @@ class MMHCL:
     def prepare(self, context: Context) -> dict[str, Any]:
         """Hyperedges of users, one an item, and of items, one an item and modality."""
         check_features("MMHCL", context)
+        num_users, num_items = node_counts(context)
         return {
             "users": make_hyperedges(
                 np.asarray(context.users),
                 np.asarray(context.items),
-                num_nodes=context.seen.pointer.shape[0] - 1,
-                num_hyperedges=context.item_counts.shape[0],
+                num_nodes=num_users,
+                num_hyperedges=num_items,
             ),
             "items": neighbour_hyperedges(context.features, self.neighbours),
         }
@@ -149,9 +152,7 @@ class MMHCL:
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The vectors u and i, of unit length under a cosine objective."""
         vectors, _ = self._vectors(params, context)
-        if self.objective.cosine:
-            vectors = Embeddings(*map(unit_length, vectors))
-        return vectors
+        return comparable(self.objective, vectors)
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
@@ -164,9 +165,7 @@ class MMHCL:
                 known = mix_others(prepared(context, "users"), known)
             mixed = mix_newcomers(prepared(context, "users"), known, histories)
             users += unit_length(mixed)
-        if self.objective.cosine:
-            users = unit_length(users)
-        return state._replace(users=users)
+        return state._replace(users=comparable(self.objective, users))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array

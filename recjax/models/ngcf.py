@@ -10,6 +10,7 @@ from recjax.layers import init_ngcf, newcomer_sum, ngcf, unit_length
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
     batch_nodes,
+    comparable,
     init_nodes,
     objective_with_l2,
     split_batch,
@@ -83,10 +84,8 @@ class NGCF:
         for matrices in params["layers"]:
             layer = ngcf(matrices, context.graph, layer)
             beside.append(unit_length(layer))
-        embeddings = split_nodes(jnp.concatenate(beside, axis=1), context)
-        if self.objective.cosine:
-            embeddings = Embeddings(*map(unit_length, embeddings))
-        return embeddings
+        nodes = jnp.concatenate(beside, axis=1)
+        return comparable(self.objective, split_nodes(nodes, context))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
@@ -104,9 +103,7 @@ class NGCF:
             beside.append(unit_length(user))
             nodes = ngcf(matrices, context.graph, nodes)
         users = jnp.concatenate(beside, axis=1)
-        if self.objective.cosine:
-            users = unit_length(users)
-        return state._replace(users=users)
+        return state._replace(users=comparable(self.objective, users))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
