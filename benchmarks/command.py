@@ -107,6 +107,8 @@ def run(
     options = parser.parse_args(argv)
     extra = {name: getattr(options, name) for name, *_ in own}
     names = tuple(filter(None, options.peers.split(",")))
+    # Torch multiplies float32 as such; JAX would in a shorter type on accelerators.
+    jax.config.update("jax_default_matmul_precision", "highest")
     try:
         peers.check(names)
         first = (problems.load(options.dataset),) if on_dataset else ()

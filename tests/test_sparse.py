@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractDevice, AbstractMesh
 from jax.test_util import check_grads
 
 from recjax.sparse import (
@@ -283,7 +284,11 @@ def test_pallas_lowers_for_gpus_without_one(rng, dtype):
         return jnp.sum(out.astype(jnp.float32) ** 2)
 
     shape = jax.ShapeDtypeStruct((7, 48), dtype)
-    lowered = jax.jit(jax.grad(loss)).trace(shape).lower(lowering_platforms=("cuda",))
+    device = AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=132, platform="gpu")
+    mesh = AbstractMesh((1,), ("device",), abstract_device=device)
+    with jax.sharding.use_abstract_mesh(mesh):
+        traced = jax.jit(jax.grad(loss)).trace(shape)
+        lowered = traced.lower(lowering_platforms=("cuda",))
     assert lowered.as_text().count("gpu$xla.gpu.triton") == 2
 
 

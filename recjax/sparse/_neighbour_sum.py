@@ -22,7 +22,9 @@ from recjax.sparse._products import make_product
 Implementation: TypeAlias = Literal["csr", "segment", "pallas"]
 
 _IMPLEMENTATIONS = ("csr", "segment", "pallas")
-_EDGE_BLOCK = 4096
+# Edges of a block of dot products: what a cache holds, and what fills an accelerator
+# (7 ms and 0.3 ms for 1.6 million edges of width 64 on an H200).
+_EDGE_BLOCK, _EDGE_BLOCK_APART = 2**12, 2**18
 
 
 def neighbour_sum(
@@ -52,7 +54,10 @@ def neighbour_sum(
       implementation: ``"csr"`` (a compressed-row product: several times faster on CPU),
         ``"pallas"`` (a kernel for GPUs; interpreted, and slow, on CPU), both of which
         need a layout, ``"segment"`` (gather, multiply, segment sum), or None for the
-        first where this is compiled for a CPU and has a layout, else the last.
+        first where this is compiled for a CPU and has a layout, else the last: on an
+        H200 the fastest of the three in float32.  GPUs add its terms in any order, so
+        that the last bits change from call to call; those of ``"pallas"`` do not, for
+        a tenth to a fifth more time (and less time in bfloat16).
 
     Returns:
       ``[num_receivers, ...]`` in the type of ``x``; receivers without an edge are 0.
@@ -195,7 +200,8 @@ def _dot(x, y, senders, receivers, layout):
         return jnp.sum(x[sender].astype(wide) * y[receiver].astype(wide))
 
     # In blocks, so that the gathered rows never stand in memory together.
-    return jax.lax.map(dot, (senders, receivers), batch_size=_EDGE_BLOCK)
+    block = _EDGE_BLOCK if jax.default_backend() == "cpu" else _EDGE_BLOCK_APART
+    return jax.lax.map(dot, (senders, receivers), batch_size=block)
 
 
 def _dot_fwd(x, y, senders, receivers, layout):

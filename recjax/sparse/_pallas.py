@@ -1,7 +1,8 @@
 """The product as a Pallas kernel: one program a receiver, no atomic additions.
 
-Deterministic by construction, and the only implementation that keeps ``x`` in bfloat16
-up to the registers.  It is compiled on GPUs and interpreted on CPU.
+Deterministic by construction, and no array of a vector an edge is ever written: each
+program fetches the rows of some edges at once, keeps their sums in registers, and
+writes its receiver's row.  It is compiled on GPUs and interpreted on CPU.
 """
 
 import functools
@@ -11,8 +12,23 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
 
+# Edges whose rows a program fetches together, and warps of a program: of eleven pairs on
+# an H200, the one that did well at widths 64 and 256, in float32 and in bfloat16.
+_EDGES = 16
+_WARPS = 4
 
-def pallas_sum(x, weight, senders, receivers, row_pointer, num_receivers):
+
+def pallas_sum(
+    x,
+    weight,
+    senders,
+    receivers,
+    row_pointer,
+    num_receivers,
+    *,
+    edges=_EDGES,
+    warps=_WARPS,
+):
     """Each program walks the edges of its receiver and adds up rows of ``x``."""
     del receivers
     if not (num_receivers and x.size and weight.size):
@@ -22,12 +38,12 @@ def pallas_sum(x, weight, senders, receivers, row_pointer, num_receivers):
     x = jnp.pad(x, ((0, 0), (0, pl.next_power_of_2(width) - width)))
     call = functools.partial(
         pl.pallas_call,
-        _kernel,
+        functools.partial(_kernel, num_edges=edges),
         grid=(num_receivers,),
         in_specs=[pl.BlockSpec(memory_space=pl.ANY)] * 4,
         out_specs=pl.BlockSpec((1, x.shape[1]), lambda row: (row, 0)),
         # Mosaic, the default on GPUs, wants rows of 128 numbers and more.
-        compiler_params=pltriton.CompilerParams(),
+        compiler_params=pltriton.CompilerParams(num_warps=warps),
         out_shape=jax.ShapeDtypeStruct((num_receivers, x.shape[1]), x.dtype),
     )
     out = jax.lax.platform_dependent(
@@ -41,13 +57,24 @@ def pallas_sum(x, weight, senders, receivers, row_pointer, num_receivers):
     return out[:, :width]
 
 
-def _kernel(row_pointer, senders, weight, x, out):
+def _kernel(row_pointer, senders, weight, x, out, *, num_edges):
     row = pl.program_id(0)
     wide = jnp.promote_types(x.dtype, jnp.float32)
+    begin, end = row_pointer[row], row_pointer[row + 1]
+    lanes, columns = (jnp.arange(n, dtype=jnp.int32) for n in (num_edges, x.shape[1]))
 
-    def add(edge, total):
-        return total + weight[edge].astype(wide) * x[senders[edge]].astype(wide)
+    def add(step, total):
+        edge = begin + step * num_edges + lanes
+        there = edge < end
+        sender = pltriton.load(senders.at[edge], mask=there, other=0)
+        share = pltriton.load(weight.at[edge], mask=there, other=0)
+        rows = pltriton.load(
+            x.at[sender[:, None], columns[None]], mask=there[:, None], other=0
+        )
+        return total + share.astype(wide)[:, None] * rows.astype(wide)
 
-    start = jnp.zeros(x.shape[1], wide)
-    total = jax.lax.fori_loop(row_pointer[row], row_pointer[row + 1], add, start)
-    out[0] = total.astype(out.dtype)
+    start = jnp.zeros((num_edges, x.shape[1]), wide)
+    # Not `pl.cdiv`, whose divisor becomes 64 bits wide where these are enabled.
+    steps = (end - begin + num_edges - 1) // jnp.int32(num_edges)
+    total = jax.lax.fori_loop(0, steps, add, start)
+    out[0] = jnp.sum(total, axis=0).astype(out.dtype)
