@@ -13,10 +13,11 @@ from recjax.types import ItemLists, Params, Scorer
 # another path for narrow or odd widths, whose sums round otherwise; at a multiple of
 # 64 every width gave the same bits, so a score does not depend on the chunk size.
 _LANES = 128
-# Scores held at a time where the caller names no chunk size (16 MB).
-_BLOCK_SCORES = 2**22
-# Seen items that are masked at a time.
-_POSITIONS = 2**9
+# Scores held at a time where the caller names no chunk size: 16 MB, near the cache of a
+# CPU, and 1 GB where many small steps would leave an accelerator idle.
+_BLOCK_SCORES, _BLOCK_SCORES_APART = 2**22, 2**28
+# Seen items that are masked at a time, likewise.
+_POSITIONS, _POSITIONS_APART = 2**9, 2**16
 
 
 def default_chunk_size(num_users: int, num_items: int) -> int:
@@ -33,7 +34,13 @@ def default_chunk_size(num_users: int, num_items: int) -> int:
       >>> default_chunk_size(512, 3_000), default_chunk_size(512, 10_000_000)
       (3000, 8192)
     """
-    return max(1, min(num_items, _BLOCK_SCORES // max(num_users, 1)))
+    block = _BLOCK_SCORES if on_cpu() else _BLOCK_SCORES_APART
+    return max(1, min(num_items, block // max(num_users, 1)))
+
+
+def on_cpu() -> bool:
+    """Whether computations run on a CPU by default: it chooses sizes, not results."""
+    return jax.default_backend() == "cpu"
 
 
 def item_chunks(
@@ -126,15 +133,16 @@ def chunk_scores(
     inside = search_row(pointer, entries, users, limits)
     starts, sizes = pointer[users] + inside[:, 0], inside[:, 1] - inside[:, 0]
     total = sizes.sum()
+    step = _POSITIONS if on_cpu() else _POSITIONS_APART
 
     def mask(carry):
         position, scores = carry
-        positions = position + jnp.arange(_POSITIONS, dtype=jnp.int32)
+        positions = position + jnp.arange(step, dtype=jnp.int32)
         row, entry, real = locate(starts, sizes, positions)
         item = entries[entry]
         column = jnp.searchsorted(ids, item).astype(jnp.int32)
         column = jnp.where(real & (ids[column] == item), column, ids.shape[0])
         scores = scores.at[column, row].set(-jnp.inf, mode="drop")
-        return position + _POSITIONS, scores
+        return position + step, scores
 
     return lax.while_loop(lambda c: c[0] < total, mask, (jnp.int32(0), scores))[1]

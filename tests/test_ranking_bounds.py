@@ -134,3 +134,17 @@ def test_no_score_exceeds_its_bound(rng, dtype):
     assert (dot_score({}, tiny, jnp.array([0]), jnp.array([0])) > 3).all()
     users, bounds = dot_bound({}, tiny)
     assert users[0] * bounds[0] > 3
+
+
+def test_the_sizes_for_accelerators_rank_alike(rng, monkeypatch):
+    users, items = skewed(rng)
+    state = Embeddings(jnp.asarray(users), jnp.asarray(items))
+    seen = item_lists(rng.integers(0, USERS, 900), rng.integers(0, ITEMS, 900), USERS)
+    ids = jnp.arange(USERS)
+    want = rank(Bounded(), {}, state, seen, ids, num_items=ITEMS, k=7)
+    monkeypatch.setattr("recjax.chunks.jax.default_backend", lambda: "gpu")
+    # Named otherwise, so that nothing is taken from the cache of compiled functions.
+    other = dataclasses.make_dataclass("Other", [], bases=(Bounded,), frozen=True)()
+    got = rank(other, {}, state, seen, ids, num_items=ITEMS, k=7)
+    np.testing.assert_array_equal(got[0], want[0])
+    np.testing.assert_allclose(got[1], want[1], rtol=1e-6)
