@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from recjax.data import read, split
+from recjax.lists import distinct
 from recjax.types import Interactions, Spec
 
 
@@ -108,7 +109,7 @@ def synthetic(
         size = int(1.25 * (total - len(keys))) + 16
         users = (num_users * rng.random(size) ** 1.5).astype(np.int64)
         items = (num_items * rng.random(size) ** 2).astype(np.int64)
-        keys = np.unique(np.concatenate([keys, users * num_items + items]))
+        keys = distinct(np.concatenate([keys, users * num_items + items]))
     keys = rng.permutation(keys)[:total]
     # Shuffled: busy nodes that are neighbours in memory would please the cache.
     users = rng.permutation(num_users).astype(np.int32)[keys // num_items]
@@ -124,6 +125,6 @@ def synthetic(
 
 
 def _distinct(rows: Interactions, spec: Spec) -> Interactions:
-    keys = np.unique(rows.users.astype(np.int64) * spec.num_items + rows.items)
+    keys = distinct(rows.users.astype(np.int64) * spec.num_items + rows.items)
     users, items = np.divmod(keys, max(spec.num_items, 1))
     return Interactions(users.astype(np.int32), items.astype(np.int32))

@@ -9,6 +9,7 @@ import pytest
 
 from recjax.lists import (
     contains,
+    distinct,
     gather_rows,
     item_lists,
     lengths,
@@ -32,6 +33,13 @@ def test_item_lists_are_sorted_and_distinct(rng):
     assert lists.pointer.dtype == lists.items.dtype == np.int32
     found = np.split(lists.items, lists.pointer[1:-1])
     assert [row.tolist() for row in found] == rows
+
+
+def test_distinct_is_unique(rng):
+    for size in (0, 1, 400):
+        keys = rng.integers(-50, 50, size) * 2**40
+        np.testing.assert_array_equal(distinct(keys), np.unique(keys))
+    assert distinct(np.array([3, 3])).tolist() == [3]
 
 
 def test_item_lists_of_nothing():

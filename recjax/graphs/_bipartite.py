@@ -8,6 +8,7 @@ import jraph
 import numpy as np
 
 from recjax.graphs._assemble import Normalisation, assemble, check_ids
+from recjax.lists import distinct
 from recjax.types import Spec
 
 
@@ -65,7 +66,7 @@ def make_graph(
         left.append(np.arange(num_nodes))
         right.append(np.arange(num_nodes))
     senders, receivers = np.concatenate(left + right), np.concatenate(right + left)
-    key = np.unique(receivers * num_nodes + senders)
+    key = distinct(receivers * num_nodes + senders)
     receivers, senders = np.divmod(key, max(num_nodes, 1))
     return assemble(
         senders,
