@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments._compare import compare
 from recjax.run_folder import write_json
 
 
@@ -52,6 +53,8 @@ class Store:
                     "asked: choose another --out"
                 )
         self.found = self._head | {"rows": found["rows"]}
+        if "comparison" in found:
+            self.found["comparison"] = found["comparison"]
 
     def holds(
         self, name: str, identity: Mapping[str, Any], seeds: int, best_on_test: bool
@@ -123,6 +126,22 @@ class Store:
         kept |= {f"{name}/{key}": array for key, array in values.items()}
         _write_arrays(self._path.with_suffix(".npz"), kept)
         # Last: a row that the JSON names has its users.
+        self._write()
+
+    def compare(self, claimed: str, metric: str) -> None:
+        """Compares a row with all others of which the values of users are there.
+
+        Args:
+          claimed: the row that is claimed to be better.
+          metric: by which.
+        """
+        if self._path is None:
+            return
+        self._read()
+        values = read_values(self._path)
+        self.found["comparison"] = compare(
+            values, claimed, tuple(self.found["rows"]), metric
+        )
         self._write()
 
     def _write(self) -> None:

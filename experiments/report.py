@@ -22,6 +22,11 @@ _ON_TEST = (
     "their epoch so."
 )
 
+_CLAIM = (
+    "p is that of {row} being better by {metric} (paired bootstrap over users, one "
+    "tail, corrected by Holm for all rows compared)."
+)
+
 _RETRAINED = (
     "Trained on train and valid: to be compared with published figures only where the "
     "papers train on both."
@@ -31,6 +36,10 @@ _RETRAINED = (
 def _figure(value: float) -> str:
     text = f"{value:.4f}"
     return text[1:] if text.startswith("0.") else text
+
+
+def _chance(p_value: float) -> str:
+    return "<.001" if p_value < 0.001 else f"{p_value:.3f}".lstrip("0")
 
 
 def _measured(row: Mapping[str, Any], metric: str) -> str:
@@ -69,6 +78,8 @@ def table(found: Mapping[str, Any]) -> str:
         add(f"{metric} †", part("best_on_test", metric))
     for metric in shown:
         add(f"{metric} published", part("published", metric))
+    against = (found.get("comparison") or {}).get("against", {})
+    add("p", [_chance(against[row]["holm"]) if row in against else "" for row in rows])
     add("seeds", [str(len(row["runs"])) for row in rows.values()])
     add("s a seed", [f"{row['seconds_a_seed']:,.1f}" for row in rows.values()])
     add("tried", [str(row["settings_tried"] or "") for row in rows.values()])
@@ -98,6 +109,9 @@ def section(found: Mapping[str, Any]) -> str:
         "",
         table(found),
     ]
+    comparison = found.get("comparison")
+    if comparison and comparison["against"]:
+        lines += ["", _CLAIM.format(**comparison)]
     if any("best_on_test" in row for row in rows.values()):
         lines += ["", _ON_TEST]
     if found.get("retrained") and any(row["published"] for row in rows.values()):

@@ -85,7 +85,7 @@ ABLATION = {
     ),
 }
 
-TABLE = Table("tiktok", ROWS | ABLATION)
+TABLE = Table("tiktok", ROWS | ABLATION, claimed="ModalGCN")
 
 
 def main(argv: Sequence[str] | None = None) -> dict:

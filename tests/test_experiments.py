@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _results, _table, movielens_text, report, worked_case
+from experiments import _compare, _results, _table, movielens_text, report, worked_case
 from experiments._table import Row, Table
 from recjax.data import load, split, synthetic, write
 from recjax.models import MF, AlphaRec, ItemKNN, Popular
@@ -35,7 +35,7 @@ ROWS = {
     "MF": Row(MF(dim=8, objective=Softmax()), SHORT, "a note", 3, {"ndcg@20": 0.03}),
     "popular": Row(Popular()),
 }
-TABLE = Table("small", ROWS)
+TABLE = Table("small", ROWS, claimed="MF")
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +201,35 @@ def test_the_report_holds_what_was_measured(measured, tmp_path, capsys):
     assert "<!-- end of toy -->" in capsys.readouterr().err
     with pytest.raises(ValueError, match="no table"):
         report.read(next(report.Path("experiments/results").glob("tiktok_l*.json")))
+
+
+def test_the_claimed_row_is_compared_with_the_others(measured):
+    out, found = measured
+    comparison = found["comparison"]
+    assert (comparison["row"], comparison["metric"]) == ("MF", "ndcg@20")
+    [(name, against)] = comparison["against"].items()
+    assert name == "popular"
+    rows = found["rows"]
+    gap = rows["MF"]["mean"]["ndcg@20"] - rows["popular"]["mean"]["ndcg@20"]
+    assert against["difference"] == pytest.approx(gap, abs=1e-6)
+    low, high = against["interval"]
+    assert low < gap < high
+    assert 0 < against["p_value"] <= 1
+    text = report.section(found)
+    assert "p is that of MF being better by ndcg@20" in text
+    line = next(line for line in text.splitlines() if line.startswith("| popular"))
+    assert f"{against['holm']:.3f}".lstrip("0") in line or "<.001" in line
+
+    # Three rows: the corrected values are Holm's, and a row without values is left out.
+    values = _results.read_values(out)
+    values |= {f"again/{key[3:]}": x for key, x in values.items() if key[:3] == "MF/"}
+    three = _compare.compare(values, "MF", ("popular", "again", "gone"), "ndcg@20")
+    assert list(three["against"]) == ["popular", "again"]
+    assert three["against"]["again"]["p_value"] == 1
+    assert three["against"]["popular"]["holm"] == pytest.approx(
+        min(1, 2 * against["p_value"])
+    )
+    assert _compare.compare(values, "gone", ("MF",), "ndcg@20")["against"] == {}
 
 
 def test_the_command_line_of_a_table(dataset, tmp_path, capsys):
