@@ -42,9 +42,9 @@ def rank(
     memory is O(B (C + k)) for chunks of C items, and the result is the same for every
     chunk size.
 
-    On CPU, a model with a `recjax.types.BoundedScorer.score_bound` is not asked for items whose
-    bound lies below the k-th best score of a user: where few items have long vectors,
-    as after training by dot products, that is most of the catalogue.
+    On CPU, a model with a `recjax.types.BoundedScorer.score_bound` is not asked for
+    items whose bound lies below the k-th best score of a user: where few items have
+    long vectors, as after training by dot products, that is most of the catalogue.
 
     Args:
       model: any `recjax.types.Scorer`; hashable, static under jit.

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
 
-# Edges whose rows a program fetches together, and warps of a program: of eleven pairs on
-# an H200, the one that did well at widths 64 and 256, in float32 and in bfloat16.
+# Edges whose rows a program fetches together, and warps of a program: of eleven pairs
+# on an H200, the one that did well at widths 64 and 256, in float32 and in bfloat16.
 _EDGES = 16
 _WARPS = 4
 
