@@ -20,7 +20,7 @@ from recjax.data import (
 from recjax.data._manifest import read_manifest
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
-from recjax.models import MODELS
+from recjax.models import MODELS, Diffusion
 from recjax.objectives import OBJECTIVES
 from recjax.phases import Phases
 from recjax.run_folder import (
@@ -39,6 +39,7 @@ CONFIG_TYPES = (
     *MODELS.values(),
     *OBJECTIVES.values(),
     *ALIGNMENTS.values(),
+    Diffusion,
     Training,
 )
 REPORTED = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")

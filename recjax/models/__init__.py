@@ -6,6 +6,7 @@ dataclass behind it.
 
 from typing import Any
 
+from recjax.models._diffusion import Diffusion
 from recjax.models.aligned import Aligned
 from recjax.models.alpharec import AlphaRec
 from recjax.models.bm3 import BM3
@@ -100,6 +101,7 @@ __all__ = [
     "Aligned",
     "AlphaRec",
     "DiffMM",
+    "Diffusion",
     "DirectAU",
     "GraphAlignment",
     "GraphTransformer",

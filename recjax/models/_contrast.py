@@ -1,10 +1,13 @@
 """The contrast that self-supervised models add to their objective."""
 
+import itertools
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
 from recjax.losses import info_nce_loss
-from recjax.types import Batch
+from recjax.types import Batch, BatchVectors, Embeddings
 
 
 def distinct_rows(ids: jax.Array, where: jax.Array) -> jax.Array:
@@ -61,3 +64,41 @@ def batch_contrast(
         )
     )
     return users + items
+
+
+def contrast_views(
+    views: Sequence[Embeddings],
+    batch: Batch,
+    *,
+    temperature: float,
+    own: BatchVectors | None = None,
+) -> jax.Array:
+    """InfoNCE over all users, plus InfoNCE over all items, at the rows of a batch.
+
+    Args:
+      views: M views of all users and items.
+      batch: B rows.
+      temperature: of the cosines.
+      own: the vectors of the batch's users and items that are contrasted with every
+        view; None contrasts the views with each other, by pairs m < n.
+
+    Returns:
+      A scalar, the sum of the contrasts.
+    """
+    total = jnp.zeros(())
+    for side, ids in enumerate((batch.users, batch.items)):
+        tables = [view[side] for view in views]
+        if own is None:
+            both = itertools.combinations(tables, 2)
+            pairs = [(left[ids], right) for left, right in both]
+        else:
+            pairs = [(own[side], right) for right in tables]
+        for left, right in pairs:
+            total += info_nce_loss(
+                left,
+                right[ids],
+                candidates=right,
+                temperature=temperature,
+                where=batch.weight,
+            )
+    return total

@@ -1,8 +1,6 @@
 r"""DiffMM: graphs that a diffusion model makes of each modality."""
 
 import dataclasses
-import functools
-import itertools
 from typing import Any, Literal, TypeAlias
 
 import flax.linen as nn
@@ -12,15 +10,9 @@ import numpy as np
 
 from recjax.graphs import make_graph
 from recjax.layers import fuse_sum, newcomer_sum, unit_length
-from recjax.losses import info_nce_loss, table_l2_loss
-from recjax.models._denoiser import (
-    denoiser_loss,
-    generate,
-    init_denoiser,
-    make_schedule,
-    noise_rows,
-    rows_of_users,
-)
+from recjax.losses import table_l2_loss
+from recjax.models._contrast import contrast_views
+from recjax.models._diffusion import Diffusion
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._features import check_features, project_features
 from recjax.models._generated_graph import (
@@ -71,7 +63,7 @@ class DiffMM:
     scored by E_u . E_i.  The loss is the objective on E, L2 on P, and InfoNCE, over all
     users and over all items, of E against every C_m (``contrast="main"``) or of C_m
     against C_n for all pairs (``"pairs"``).  To it comes the loss of the denoisers,
-    `recjax.models._denoiser`, on some users; through it nothing else learns.  Graphs
+    `recjax.models._diffusion`, on some users; through it nothing else learns.  Graphs
     are generated once an epoch, and for scoring, then without dropped edges.
 
     Any number of modalities; w is over those that an item has.
@@ -85,7 +77,8 @@ class DiffMM:
       >>> import jax
       >>> from recjax.types import Spec
       >>> spec = Spec(3, 5, features=(("image", 6),))
-      >>> params = DiffMM(dim=8, hidden=7).init(jax.random.key(0), spec)
+      >>> model = DiffMM(dim=8, diffusion=Diffusion(hidden=7))
+      >>> params = model.init(jax.random.key(0), spec)
       >>> params["nodes"].shape, params["denoisers"]["image"]["output"]["kernel"].shape
       ((8, 8), (5, 7))
 
@@ -116,20 +109,8 @@ class DiffMM:
     """Items of each user in a generated graph."""
     dropout: float = 0.5
     """Share of the entries of generated graphs that an epoch drops; 0 for Baby."""
-    hidden: int = 1000
-    """Hidden units of a denoiser."""
-    steps: int = 5
-    """Steps of diffusion."""
-    noise_low: float = 1e-5
-    """Noise of the first step."""
-    noise_high: float = 2e-3
-    """Noise of the last step."""
-    input_dropout: float = 0.5
-    """Share of the entries of a row that are dropped before a denoiser sees it."""
-    signal_weight: float = 0.1
-    """Weight e of the modality in the denoisers' loss; 0.01 for Baby."""
-    denoised_users: int = 160
-    """Users of a step that the denoisers learn from."""
+    diffusion: Diffusion = Diffusion()  # noqa: RUF009 - frozen
+    """Of the denoisers."""
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
@@ -148,7 +129,7 @@ class DiffMM:
             key, one, two = jax.random.split(key, 3)
             kernel = nn.initializers.glorot_uniform()(one, (width, self.dim))
             projections[name] = {"kernel": kernel, "bias": jnp.zeros(self.dim)}
-            denoisers[name] = init_denoiser(two, spec.num_items, self.hidden)
+            denoisers[name] = self.diffusion.init(two, spec.num_items)
         return {
             **init_glorot_nodes(nodes_key, spec, self.dim),
             "projections": projections,
@@ -163,15 +144,10 @@ class DiffMM:
         spec = Spec(*node_counts(context))
         return {"graph": make_graph(pairs, spec, self_loops=True)}
 
-    def _generate(self, params: Params, lists: ItemLists) -> Arrays:
-        """The items of each list in the graph of each modality."""
-        denoisers, k = params["denoisers"], self.generated_items
-        schedule = make_schedule(self.steps, self.noise_low, self.noise_high)
-        return {m: generate(denoisers[m], schedule, lists, k) for m in denoisers}
-
     def _graphs(self, params: Params, context: Context) -> Graphs:
         """The graph of each modality."""
-        num_items, best = len(context.item_counts), self._generate(params, context.seen)
+        num_items, k = len(context.item_counts), self.generated_items
+        best = self.diffusion.generate(params["denoisers"], context.seen, k)
         return {m: make_generated_graph(items, num_items) for m, items in best.items()}
 
     def refresh(self, params: Params, context: Context, key: jax.Array) -> Context:
@@ -226,7 +202,10 @@ class DiffMM:
         looks = jax.tree.map(unit_length, features)
         main, mixed = self._main(params, context, looks, graphs)
         items, received = split_nodes(params["nodes"], context).items, {}
-        for name, best in self._generate(params, histories).items():
+        best_of = self.diffusion.generate(
+            params["denoisers"], histories, self.generated_items
+        )
+        for name, best in best_of.items():
             of_items = graphs[name].loops[-len(items) :][best]
             weight = jnp.sqrt(of_items / (1 + self.generated_items))
             received[name] = jnp.einsum("bk,bkd->bd", weight, items[best])
@@ -266,52 +245,17 @@ class DiffMM:
         ]
         views = jnp.stack(views, axis=1)
         views = split_nodes(views + graph_sum(graph, views), context)
-        contrast = self._contrast(batch, vectors, views)
-        denoising = self._denoising(params["denoisers"], context, features, items, key)
+        few, is_main = slice(self.contrast_rows), self.contrast == "main"
+        contrast = contrast_views(
+            [Embeddings(*(x[:, m] for x in views)) for m in range(len(looks))],
+            Batch(*(x[few] for x in batch)),
+            temperature=self.temperature,
+            own=BatchVectors(*(x[few] for x in vectors)) if is_main else None,
+        )
+        denoising = self.diffusion.loss(
+            key, params["denoisers"], context, features, items
+        )
         loss = objective + self.l2 * table_l2_loss(params["nodes"])
         loss += self.contrast_weight * contrast + denoising
         aux = {"objective": objective, "contrast": contrast, "denoising": denoising}
         return loss, aux
-
-    def _contrast(
-        self, batch: Batch, vectors: BatchVectors, views: Embeddings
-    ) -> jax.Array:
-        """InfoNCE of users and of items, from their views C ``[U or I, M, D]``."""
-        few, total = slice(self.contrast_rows), jnp.zeros(())
-        nce = functools.partial(
-            info_nce_loss, temperature=self.temperature, where=batch.weight[few]
-        )
-        for ids, own, view in zip(batch[:2], vectors[:2], views, strict=True):
-            ids, views_of = ids[few], [view[:, m] for m in range(view.shape[1])]
-            pairs = [(own[few], right) for right in views_of]
-            if self.contrast == "pairs":
-                both = itertools.combinations(views_of, 2)
-                pairs = [(left[ids], right) for left, right in both]
-            for left, right in pairs:
-                total += nce(left, right[ids], candidates=right)
-        return total
-
-    def _denoising(
-        self,
-        denoisers: Params,
-        context: Context,
-        features: Arrays,
-        items: jax.Array,
-        key: jax.Array,
-    ) -> jax.Array:
-        """The loss of the denoisers on some users."""
-        draw_key, noise_key = jax.random.split(key)
-        num_users, _ = node_counts(context)
-        chosen = jax.random.permutation(draw_key, num_users)[: self.denoised_users]
-        pairs, num_items = (context.users, context.items), len(items)
-        rows = rows_of_users(*pairs, chosen, num_users=num_users, num=num_items)
-        schedule = make_schedule(self.steps, self.noise_low, self.noise_high)
-        noisy = noise_rows(noise_key, schedule, rows, dropout=self.input_dropout)
-        weight = self.signal_weight
-        losses = (
-            denoiser_loss(
-                denoisers[m], schedule, rows, noisy, (x, items), signal_weight=weight
-            )
-            for m, x in features.items()
-        )
-        return sum(losses, jnp.zeros(()))

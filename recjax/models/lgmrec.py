@@ -1,8 +1,6 @@
 """LGMRec: local vectors from the graph, global ones from learned hyperedges."""
 
 import dataclasses
-import functools
-import itertools
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.layers import propagate, unit_length
-from recjax.losses import info_nce_loss
+from recjax.models._contrast import contrast_views
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._features import check_features, feature_values
 from recjax.models._hyperedges import depend_on_hyperedges
@@ -199,11 +197,5 @@ class LGMRec:
         loss, aux = objective_with_l2(
             self.objective, vectors, vectors, context, batch, l2=self.l2
         )
-        nce = functools.partial(
-            info_nce_loss, temperature=self.temperature, where=batch.weight
-        )
-        contrast = jnp.zeros(())
-        for left, right in itertools.combinations(parts, 2):
-            for rows, x, y in zip((batch.users, batch.items), left, right, strict=True):
-                contrast += nce(x[rows], y[rows], candidates=y)
+        contrast = contrast_views(parts, batch, temperature=self.temperature)
         return loss + self.contrast * contrast, aux | {"contrast": contrast}

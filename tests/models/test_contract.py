@@ -29,6 +29,7 @@ from recjax.models import (
     Aligned,
     AlphaRec,
     DiffMM,
+    Diffusion,
     DirectAU,
     GraphAlignment,
     GraphTransformer,
@@ -72,9 +73,13 @@ MODELS = {
     "mmhcl softmax": MMHCL(dim=8, neighbours=3, objective=Softmax()),
     "lgmrec": LGMRec(dim=8),
     "lgmrec softmax": LGMRec(dim=8, hyperedge_layers=2, objective=Softmax()),
-    "diffmm": DiffMM(dim=8, hidden=6, denoised_users=9, contrast_rows=12),
+    "diffmm": DiffMM(dim=8, diffusion=Diffusion(hidden=6, users=9), contrast_rows=12),
     "diffmm pairs": DiffMM(
-        dim=8, hidden=6, contrast="pairs", generated_items=2, objective=Softmax()
+        dim=8,
+        diffusion=Diffusion(hidden=6),
+        contrast="pairs",
+        generated_items=2,
+        objective=Softmax(),
     ),
     "graph alignment": GraphAlignment(dim=8, hidden=6),
     "graph alignment, bare": GraphAlignment(dim=8, hidden=0, num_negatives=1),

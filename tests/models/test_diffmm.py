@@ -10,12 +10,10 @@ import pytest
 from multimodal import ITEMS, SPEC, USERS, adjacency, interactions, nce, unit
 
 from recjax.lists import item_lists
-from recjax.models import DiffMM
-from recjax.models._denoiser import (
-    denoise,
-    denoiser_loss,
+from recjax.models import DiffMM, Diffusion
+from recjax.models._denoiser import denoise, denoiser_loss, init_denoiser
+from recjax.models._diffusion import (
     generate,
-    init_denoiser,
     make_schedule,
     noise_rows,
     rows_of_users,
@@ -28,7 +26,7 @@ from recjax.models._generated_graph import (
 from recjax.sampling import make_batch
 from recjax.types import prepare
 
-MODEL = DiffMM(dim=6, hidden=7, denoised_users=5)
+MODEL = DiffMM(dim=6, diffusion=Diffusion(hidden=7, users=5))
 SCHEDULE = make_schedule(5, 1e-5, 2e-3)
 
 
@@ -101,7 +99,7 @@ def test_denoiser_is_its_equations(denoiser):
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize("block", [4, 1024])
 def test_the_way_back_is_that_over_items(denoiser, context, k, block, monkeypatch):
-    monkeypatch.setattr("recjax.models._denoiser._USER_BLOCK", block)
+    monkeypatch.setattr("recjax.models._diffusion._USER_BLOCK", block)
     found = generate(denoiser, SCHEDULE, context.seen, k)
     expected = dense_generate(denoiser, interactions(), k)
     assert len(np.unique(expected[:, 0])) > 1
@@ -227,7 +225,12 @@ def test_denoiser_loss_is_its_equation(denoiser, rng):
         losses.append(SCHEDULE.weight[t] * np.mean((clean[b] - found) ** 2))
         losses[-1] += 0.1 * np.mean((found @ features - clean[b] @ vectors) ** 2)
     found = denoiser_loss(
-        denoiser, SCHEDULE, clean, (rows, steps), (features, vectors), signal_weight=0.1
+        denoiser,
+        SCHEDULE.weight,
+        clean,
+        (rows, steps),
+        (features, vectors),
+        signal_weight=0.1,
     )
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-4)
 
