@@ -16,7 +16,7 @@ from recjax.layers import unit_length
 from recjax.losses import (
     bce_loss,
     bpr_loss,
-    in_batch_softmax_loss,
+    in_batch_dot_softmax_loss,
     sampled_softmax_loss,
 )
 from recjax.sampling import negative_log_probability
@@ -77,11 +77,11 @@ class Softmax:
     ) -> jax.Array:
         """The loss of a batch."""
         users = unit_length(vectors.users) / self.temperature
-        scores = users @ unit_length(vectors.items).T
+        items = unit_length(vectors.items)
         share = context.item_counts[batch.items] / context.users.shape[0]
         # A positive always has a count; padding is masked, whatever it divides by.
         log_q = jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).tiny))
-        return in_batch_softmax_loss(scores, log_q, where=batch.weight)
+        return in_batch_dot_softmax_loss(users, items, log_q, where=batch.weight)
 
 
 @dataclasses.dataclass(frozen=True)

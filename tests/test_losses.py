@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from recjax import losses
 
@@ -53,6 +54,33 @@ def test_in_batch_softmax_value():
     first = math.log((math.exp(1) / 0.25 + math.exp(2) / 0.5) / 2) - 1
     second = math.log((math.exp(0) / 0.25 + math.exp(3) / 0.5) / 2) - 3
     np.testing.assert_allclose(value, (first + second) / 2, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", [5, 8, 13])
+def test_dots_in_blocks_are_those_of_the_matrix(rng, size, monkeypatch):
+    monkeypatch.setattr("recjax.losses._log_sum_exp._ROWS", 5)
+    users, items = rng.normal(size=(2, size, 3))
+    log_q = rng.normal(size=size)
+    where = np.arange(size) % 4 != 1
+
+    def fused(users, items, log_q):
+        return losses.in_batch_dot_softmax_loss(users, items, log_q, where=where)
+
+    def plain(users, items, log_q):
+        return losses.in_batch_softmax_loss(users @ items.T, log_q, where=where)
+
+    with jax.enable_x64(True):
+        args = tuple(map(jnp.asarray, (users, items, log_q)))
+        found, expected = (
+            jax.value_and_grad(f, argnums=(0, 1, 2))(*args) for f in (fused, plain)
+        )
+        jax.tree.map(
+            lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-12),
+            found,
+            expected,
+        )
+        # The written derivative can be derived again.
+        check_grads(fused, args, order=2, modes=["rev"])
 
 
 def test_l2_says_what_it_divides_by():

@@ -10,6 +10,7 @@ from recjax.losses._pairwise import bce_loss, bpr_loss
 from recjax.losses._regularise import batch_l2_loss, table_l2_loss
 from recjax.losses._softmax import (
     full_softmax_loss,
+    in_batch_dot_softmax_loss,
     in_batch_softmax_loss,
     sampled_softmax_loss,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "bpr_loss",
     "full_softmax_loss",
     "grace_loss",
+    "in_batch_dot_softmax_loss",
     "in_batch_softmax_loss",
     "info_nce_loss",
     "sampled_softmax_loss",

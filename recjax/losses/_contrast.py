@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.layers import unit_length
+from recjax.losses._log_sum_exp import log_sum_exp_dot
 from recjax.losses._rows import keep_rows
 from recjax.reduce import ReduceFn, reduce_masked
 
@@ -59,18 +60,16 @@ def info_nce_loss(
     if candidates is not None:
         (candidates,) = keep_rows(counted, candidates)
     others = right if candidates is None else unit_length(candidates)
-    logits = left @ others.T / temperature
-    if counted is not None:
-        # Where none counts the sum is not empty, and the losses are replaced.
-        stays = counted.astype(bool) | ~jnp.any(counted)
-        logits = jnp.where(stays[None], logits, -jnp.inf)
-    if candidates is None and where is not None:
-        counts = where.astype(bool)
-        # Its own column stays in a row that does not count: the sum is never empty.
-        stays = counts[None] | jnp.eye(len(right), dtype=bool)
-        logits = jnp.where(stays, logits, -jnp.inf)
-    positive = jnp.sum(left * right, axis=1) / temperature
-    losses = jax.nn.logsumexp(logits, axis=1) - positive
+    mask = where if candidates is None else counted
+    shift = jnp.zeros(len(others), left.dtype)
+    if mask is not None:
+        counts = mask.astype(bool)
+        # Where none counts the sum is not empty: its rows do not count either, or
+        # their losses are replaced.
+        shift = jnp.where(counts | ~jnp.any(counts), shift, jnp.inf)
+    left = left / temperature
+    positive = jnp.sum(left * right, axis=1)
+    losses = log_sum_exp_dot(left, others, shift) - positive
     if counted is not None:
         losses = jnp.where(jnp.any(counted), losses, 0.0)
     return reduce_masked(losses, where, reduce_fn)

@@ -10,6 +10,7 @@ twice.
 import jax
 import jax.numpy as jnp
 
+from recjax.losses._log_sum_exp import log_sum_exp_dot
 from recjax.losses._rows import keep_rows
 from recjax.reduce import ReduceFn, reduce_masked
 
@@ -101,6 +102,63 @@ def in_batch_softmax_loss(
         count = jnp.maximum(jnp.sum(counts.astype(scores.dtype)), 1.0)
         corrected = jnp.where(jnp.any(counts), corrected, scores)
     losses = jax.nn.logsumexp(corrected, axis=1) - jnp.log(count) - jnp.diagonal(scores)
+    return reduce_masked(losses, where, reduce_fn)
+
+
+def in_batch_dot_softmax_loss(
+    users: jax.Array,
+    items: jax.Array,
+    log_q: jax.Array,
+    *,
+    where: jax.Array | None = None,
+    reduce_fn: ReduceFn | None = jnp.mean,
+) -> jax.Array:
+    """`in_batch_softmax_loss` of dot products, in half the time and O(B D) memory.
+
+    ``-s_bb + log (1/B) sum over c of exp(s_bc - log q_c)`` with ``s_bc = u_b . i_c``.
+    Scores are made some rows at a time, and once more for the derivative.
+
+    Args:
+      users: ``[B, D]``; cosines are compared by vectors of unit length, divided by a
+        temperature.
+      items: ``[B, D]``, the positive of each row.
+      log_q: ``[B]`` log probability of each item.
+      where: ``[B]`` rows (and columns) that count.
+      reduce_fn: over rows; None for a loss a row.
+
+    Returns:
+      A scalar, or ``[B]``.
+
+    Raises:
+      ValueError: the shapes do not fit.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> log_q = jnp.log(jnp.array([0.25, 0.25]))
+      >>> zeros = jnp.zeros((2, 3))
+      >>> float(in_batch_dot_softmax_loss(zeros, zeros, log_q).round(4))  # log 4
+      1.3863
+
+    References:
+      Yi et al., Sampling-bias-corrected neural modeling, RecSys 2019, equation 3.
+    """
+    if users.ndim != 2 or users.shape != items.shape or log_q.shape != users.shape[:1]:
+        raise ValueError(
+            f"users {users.shape}, items {items.shape} and log_q {log_q.shape} must be "
+            "[B, D], [B, D] and [B]"
+        )
+    wide = jnp.promote_types(users.dtype, jnp.float32)
+    users, items, log_q = (
+        x.astype(wide) for x in keep_rows(where, users, items, log_q)
+    )
+    count = jnp.asarray(float(len(users)), wide)
+    if where is not None:
+        counts = where.astype(bool)
+        count = jnp.maximum(jnp.sum(counts.astype(wide)), 1.0)
+        # A batch of nothing but padding: rows that do not count, but are finite.
+        log_q = jnp.where(counts | ~jnp.any(counts), log_q, jnp.inf)
+    positive = jnp.sum(users * items, axis=1)
+    losses = log_sum_exp_dot(users, items, log_q) - jnp.log(count) - positive
     return reduce_masked(losses, where, reduce_fn)
 
 

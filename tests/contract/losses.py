@@ -52,6 +52,10 @@ def in_batch(x, b):
     return np.logaddexp.reduce(scores) - np.log(len(scores)) - x["scores"][b, b]
 
 
+def in_batch_dots(x, b):
+    return in_batch(x | {"scores": x["users"] @ x["items"].T}, b)
+
+
 def sampled(x, b):
     corrected = x["negatives"][b] - x["log_q"][b] - np.log(M)
     return np.logaddexp.reduce([x["positive"][b], *corrected]) - x["positive"][b]
@@ -167,6 +171,16 @@ CASES = (
         axes={"scores": "BB", "log_q": "B", "where": "B"},
         reference=by_row(in_batch),
         large=("scores",),
+    ),
+    row(
+        name="in_batch_dot_softmax_loss",
+        function=losses.in_batch_dot_softmax_loss,
+        call=both(losses.in_batch_dot_softmax_loss, "users", "items", "log_q"),
+        make=functools.partial(make, users=(D,), items=(D,), log_q=()),
+        axes={"users": "B", "items": "B", "log_q": "B", "where": "B"},
+        reference=by_row(in_batch_dots),
+        large=("users",),
+        wide=True,
     ),
     row(
         name="sampled_softmax_loss",
