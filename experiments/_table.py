@@ -35,7 +35,7 @@ from recjax.evaluation import evaluate
 from recjax.phases import Phases
 from recjax.pipeline import build_context, target_lists
 from recjax.run_folder import environment
-from recjax.training import Training, fit
+from recjax.training import Record, Training, fit
 from recjax.types import Context, Interactions, ItemLists, Params, Spec
 from recjax.types import prepare as prepare_context
 
@@ -233,6 +233,7 @@ def _select(
                 spec,
                 training=_training(row, seed),
                 valid=problem.valid,
+                on_epoch=_show,
                 watch=watch,
                 phases=phases,
             )
@@ -342,6 +343,14 @@ def _summary(
         for run in runs
     )
     return found | {"runs": runs}
+
+
+def _show(record: Record) -> None:
+    """A line that the next look at the validation part writes over."""
+    if record.valid:
+        scores = ", ".join(f"{name} {x:.4f}" for name, x in record.valid.items())
+        words = f"epoch {record.epoch}, best {record.best_epoch}: valid {scores}"
+        print(f"  {words}", end="\r", file=sys.stderr, flush=True)
 
 
 def _progress(run: Mapping[str, Any]) -> str:

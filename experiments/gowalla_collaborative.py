@@ -54,7 +54,7 @@ ROWS = {
         init_scale=0.1,
     ),
     "UltraGCN": _row("ultragcn", FAST, (0.1862, 0.1580)),
-    "XSimGCL": _row("xsimgcl", FAST),
+    "XSimGCL": _row("xsimgcl", FAST, tried=5, contrast_rows=1024),
     "DirectAU": _row("directau", FAST),
 }
 

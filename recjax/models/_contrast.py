@@ -35,7 +35,12 @@ def distinct_rows(ids: jax.Array, where: jax.Array) -> jax.Array:
 
 
 def batch_contrast(
-    left: jax.Array, right: jax.Array, batch: Batch, *, temperature: float
+    left: jax.Array,
+    right: jax.Array,
+    batch: Batch,
+    *,
+    temperature: float,
+    rows: int | None = None,
 ) -> jax.Array:
     """InfoNCE among the users of a batch, plus InfoNCE among its items.
 
@@ -46,24 +51,25 @@ def batch_contrast(
       right: ``[2B, D]``, another.
       batch: B rows.
       temperature: of the cosines.
+      rows: the mean is over those among so many first rows; all of the batch stay
+        competitors.  None for all rows.
 
     Returns:
       A scalar.
     """
-    size = len(batch.users)
-    users, items = (
-        info_nce_loss(
-            left[part],
-            right[part],
+    size, total = len(batch.users), jnp.zeros(())
+    for start, ids in ((0, batch.users), (size, batch.items)):
+        stays = distinct_rows(ids, batch.weight)
+        others = right[start : start + size]
+        total += info_nce_loss(
+            left[start : start + size][:rows],
+            others[:rows],
+            candidates=others,
+            counted=stays,
             temperature=temperature,
-            where=distinct_rows(ids, batch.weight),
+            where=stays[:rows],
         )
-        for ids, part in (
-            (batch.users, slice(0, size)),
-            (batch.items, slice(size, 2 * size)),
-        )
-    )
-    return users + items
+    return total
 
 
 def contrast_views(

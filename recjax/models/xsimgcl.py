@@ -60,6 +60,9 @@ class XSimGCL:
     """Of the contrast."""
     contrast: float = 0.2
     """Weight lambda of the contrast."""
+    contrast_rows: int | None = None
+    """Rows of a batch that are contrasted with all of it: fewer give an unbiased
+    estimate in less time.  None for all."""
     objective: Objective = BPR()  # noqa: RUF009 - frozen
     """What the vectors are trained for."""
     l2: float = 1e-4
@@ -141,5 +144,6 @@ class XSimGCL:
             noisy[self.contrast_layer - 1][both],
             batch,
             temperature=self.temperature,
+            rows=self.contrast_rows,
         )
         return loss + self.contrast * contrast, logs | {"contrast": contrast}

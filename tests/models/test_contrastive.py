@@ -278,6 +278,23 @@ def test_a_batch_counts_everything_once():
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+def test_a_contrast_of_some_rows_is_their_part_of_the_mean():
+    keys = jax.random.split(jax.random.key(0))
+    left, right = (jax.random.normal(key, (16, 4)) for key in keys)
+    none = jnp.zeros((8, 0), jnp.int32)
+    batch = Batch(jnp.arange(8), jnp.arange(8), none, jnp.ones(8))
+    whole = batch_contrast(left, right, batch, temperature=0.5)
+    parts = []
+    for first in (0, 2, 4, 6):
+        turned = (np.arange(8) + first) % 8
+        both = np.concatenate([turned, 8 + turned])
+        one = Batch(batch.users[turned], batch.items[turned], none, batch.weight)
+        part = batch_contrast(left[both], right[both], one, temperature=0.5, rows=2)
+        parts.append(part)
+    assert np.ptp(parts) > 0.01
+    np.testing.assert_allclose(np.mean(parts), whole, rtol=1e-6)
+
+
 def test_views_of_sgl(context):
     model = SGL(drop=0.5)
     refreshed = model.refresh({}, context, KEY)
