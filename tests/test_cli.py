@@ -470,8 +470,10 @@ def test_output_that_has_no_unicode():
     assert done.stdout.startswith("\\u0444")
 
 
+# A shell that runs tests in the background has them ignore the signal.
 SWALLOW = """
 import os, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Finder:
     def find_spec(self, name, path, target=None):
         if name == "recjax.commands":
