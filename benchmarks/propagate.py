@@ -6,7 +6,8 @@ r"""One neighbour sum over a graph: recjax, bare kernels, and peers.
 out = A x, and out with its derivative A^T g for a given g.  Cases: `recjax` as it
 chooses by itself, its implementations by name, the bare product of
 `jax.experimental.sparse.BCSR`, gather and segment sum by jraph, and peers.  Results
-must be equal before anything is timed.
+must be equal before anything is timed.  On a GPU, JAX takes cuSPARSE for `csr` and BCSR
+only under ``JAX_BCOO_CUSPARSE_LOWERING=1``, as for the results in ``results/h200``.
 
 Bytes are what the sum must move if nothing is found in a cache: for every edge a
 weight, an index and a row of x; for every node a row of the result and a pointer.

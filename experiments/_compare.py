@@ -24,11 +24,14 @@ def compare(
       ``{"row": claimed, "metric": metric, "against": {row: {"difference", "interval",
       "p_value", "holm"}}}``; without rows where the claimed one has no values.
     """
-    ours = _of_users(values, claimed, metric)
     against: dict[str, dict[str, Any]] = {}
-    for row in others if ours is not None else ():
+    comparison = {"row": claimed, "metric": metric, "against": against}
+    ours = _of_users(values, claimed, metric)
+    if ours is None:
+        return comparison
+    for row in others:
         theirs = _of_users(values, row, metric)
-        if row == claimed or theirs is None or ours is None:
+        if row == claimed or theirs is None:
             continue
         found = paired_bootstrap(jax.random.key(0), ours, theirs)
         against[row] = {
@@ -39,7 +42,7 @@ def compare(
     corrected = holm({row: found["p_value"] for row, found in against.items()})
     for row, value in corrected.items():
         against[row]["holm"] = value
-    return {"row": claimed, "metric": metric, "against": against}
+    return comparison
 
 
 def _of_users(

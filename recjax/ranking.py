@@ -13,7 +13,8 @@ from recjax.types import ItemLists, Params, Scorer
 
 # Users that are ranked together.  Few users and many items: a user then passes through
 # top k once, or not much oftener, and the block of scores stays in the cache of a CPU.
-# An accelerator wants many: on an H200, 32 at a time took 100 times as long.
+# An accelerator wants many, and no bounds: ranking Gowalla on an H200 took 8 s with the
+# sizes of a CPU, and 0.04 s with its own.
 _ROWS, _ROWS_APART = 32, 4096
 # Where a model bounds its scores, the items of the largest bounds come first: this
 # share of the catalogue, then twice as many, and so on.  Small catalogues are ranked in

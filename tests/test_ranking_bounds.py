@@ -143,6 +143,8 @@ def test_the_sizes_for_accelerators_rank_alike(rng, monkeypatch):
     ids = jnp.arange(USERS)
     want = rank(Bounded(), {}, state, seen, ids, num_items=ITEMS, k=7)
     monkeypatch.setattr("recjax.chunks.jax.default_backend", lambda: "gpu")
+    # Several steps of the mask.
+    monkeypatch.setattr("recjax.chunks._POSITIONS_APART", 64)
     # Named otherwise, so that nothing is taken from the cache of compiled functions.
     other = dataclasses.make_dataclass("Other", [], bases=(Bounded,), frozen=True)()
     got = rank(other, {}, state, seen, ids, num_items=ITEMS, k=7)

@@ -18,17 +18,7 @@ _EDGES = 16
 _WARPS = 4
 
 
-def pallas_sum(
-    x,
-    weight,
-    senders,
-    receivers,
-    row_pointer,
-    num_receivers,
-    *,
-    edges=_EDGES,
-    warps=_WARPS,
-):
+def pallas_sum(x, weight, senders, receivers, row_pointer, num_receivers):
     """Each program walks the edges of its receiver and adds up rows of ``x``."""
     del receivers
     if not (num_receivers and x.size and weight.size):
@@ -38,12 +28,12 @@ def pallas_sum(
     x = jnp.pad(x, ((0, 0), (0, pl.next_power_of_2(width) - width)))
     call = functools.partial(
         pl.pallas_call,
-        functools.partial(_kernel, num_edges=edges),
+        _kernel,
         grid=(num_receivers,),
         in_specs=[pl.BlockSpec(memory_space=pl.ANY)] * 4,
         out_specs=pl.BlockSpec((1, x.shape[1]), lambda row: (row, 0)),
         # Mosaic, the default on GPUs, wants rows of 128 numbers and more.
-        compiler_params=pltriton.CompilerParams(num_warps=warps),
+        compiler_params=pltriton.CompilerParams(num_warps=_WARPS),
         out_shape=jax.ShapeDtypeStruct((num_receivers, x.shape[1]), x.dtype),
     )
     out = jax.lax.platform_dependent(
@@ -57,14 +47,14 @@ def pallas_sum(
     return out[:, :width]
 
 
-def _kernel(row_pointer, senders, weight, x, out, *, num_edges):
+def _kernel(row_pointer, senders, weight, x, out):
     row = pl.program_id(0)
     wide = jnp.promote_types(x.dtype, jnp.float32)
     begin, end = row_pointer[row], row_pointer[row + 1]
-    lanes, columns = (jnp.arange(n, dtype=jnp.int32) for n in (num_edges, x.shape[1]))
+    lanes, columns = (jnp.arange(n, dtype=jnp.int32) for n in (_EDGES, x.shape[1]))
 
     def add(step, total):
-        edge = begin + step * num_edges + lanes
+        edge = begin + step * _EDGES + lanes
         there = edge < end
         sender = pltriton.load(senders.at[edge], mask=there, other=0)
         share = pltriton.load(weight.at[edge], mask=there, other=0)
@@ -73,8 +63,8 @@ def _kernel(row_pointer, senders, weight, x, out, *, num_edges):
         )
         return total + share.astype(wide)[:, None] * rows.astype(wide)
 
-    start = jnp.zeros((num_edges, x.shape[1]), wide)
+    start = jnp.zeros((_EDGES, x.shape[1]), wide)
     # Not `pl.cdiv`, whose divisor becomes 64 bits wide where these are enabled.
-    steps = (end - begin + num_edges - 1) // jnp.int32(num_edges)
+    steps = (end - begin + _EDGES - 1) // jnp.int32(_EDGES)
     total = jax.lax.fori_loop(0, steps, add, start)
     out[0] = jnp.sum(total, axis=0).astype(out.dtype)

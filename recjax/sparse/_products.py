@@ -15,7 +15,10 @@ from recjax.sparse._pallas import pallas_sum
 
 
 def csr_sum(x, weight, senders, receivers, row_pointer, num_receivers):
-    """A compressed-row product: Eigen on CPU, cuSPARSE on GPU."""
+    """A compressed-row product: Eigen on CPU; on GPU cuSPARSE where JAX is told to.
+
+    ``JAX_BCOO_CUSPARSE_LOWERING=1`` tells it; a gather and a scatter without it.
+    """
     del receivers
     # The kernels know float32 and float64 only.
     wide = jnp.promote_types(x.dtype, jnp.float32)
