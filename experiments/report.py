@@ -116,11 +116,24 @@ def section(found: Mapping[str, Any]) -> str:
         lines += ["", _ON_TEST]
     if found.get("retrained") and any(row["published"] for row in rows.values()):
         lines += ["", _RETRAINED]
+    for name, row in rows.items():
+        if row.get("curve"):
+            lines += ["", _curve(name, row, found["shown"][0])]
     notes = [f"- {name}: {row['note']}" for name, row in rows.items() if row["note"]]
     if notes:
         lines += ["", *notes]
     lines += ["", *_machines(rows)]
     return "\n".join(lines) + "\n"
+
+
+def _curve(name: str, row: Mapping[str, Any], metric: str) -> str:
+    """What training had reached by epochs of which a paper tells."""
+    points = [
+        f"{_figure(row['curve'][epoch])} at {epoch} (published {_figure(value)})"
+        for epoch, value in row["published_curve"].items()
+        if epoch in row["curve"]
+    ]
+    return f"{name}, {metric} on test by epoch: {', '.join(points)}."
 
 
 def _machines(rows: Mapping[str, Any]) -> list[str]:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from experiments import _compare, _results, _table, movielens_text, report, worked_case
-from experiments._table import Row, Table
+from experiments._problem import Problem, merge_valid
+from experiments._rows import Row, Table, configured, product
 from recjax.data import load, split, synthetic, write
-from recjax.models import MF, AlphaRec, ItemKNN, Popular
+from recjax.evaluation import evaluate
+from recjax.models import MF, ItemKNN, Popular
 from recjax.objectives import Softmax
 from recjax.pipeline import build_context, target_lists
 from recjax.sampling import sample_negatives
@@ -32,10 +34,20 @@ def test_the_worked_case_lists_what_is_near_a(capsys):
 
 SHORT = Training(epochs=6, batch_size=128, learning_rate=0.02, patience=3)
 ROWS = {
-    "MF": Row(MF(dim=8, objective=Softmax()), SHORT, "a note", 3, {"ndcg@20": 0.03}),
+    "MF": Row(
+        MF(dim=8, objective=Softmax()),
+        SHORT,
+        "a note",
+        tried=3,
+        published={"ndcg@20": 0.03},
+    ),
     "popular": Row(Popular()),
 }
 TABLE = Table("small", ROWS, claimed="MF")
+
+
+def run_table(table, dataset, **options):
+    return _table.run_table(table, Problem(table, dataset), **options)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +61,7 @@ def dataset(tmp_path_factory):
 @pytest.fixture(scope="module")
 def measured(dataset, tmp_path_factory):
     out = tmp_path_factory.mktemp("out") / "toy.json"
-    return out, _table.run_table(
+    return out, run_table(
         TABLE, dataset, name="toy", seeds=2, out=out, best_on_test=True
     )
 
@@ -66,9 +78,7 @@ def test_a_row_is_what_fit_gives_and_its_spread(dataset, measured):
         result = fit(ROWS["MF"].model, context, spec, training=training, valid=valid)
         assert run["best_epoch"] == result.best_epoch
         assert run["epochs"] == len(result.records)
-        scores = _table.evaluate(
-            ROWS["MF"].model, result.params, context, test, ks=(20,)
-        )
+        scores = evaluate(ROWS["MF"].model, result.params, context, test, ks=(20,))
         assert run["test"]["ndcg@20"] == scores["ndcg@20"]
         best = run["best_on_test"]
         assert best["ndcg@20"] >= run["test"]["ndcg@20"]
@@ -89,7 +99,7 @@ def test_a_row_is_what_fit_gives_and_its_spread(dataset, measured):
 
 def test_looking_at_test_chooses_nothing(dataset, measured):
     _, found = measured
-    blind = _table.run_table(TABLE, dataset, only=["MF"], seeds=1)
+    blind = run_table(TABLE, dataset, only=["MF"], seeds=1)
     run = blind["rows"]["MF"]["runs"][0]
     assert "best_on_test" not in run
     seen = found["rows"]["MF"]["runs"][0]
@@ -108,7 +118,7 @@ def test_rows_that_are_there_are_not_run_again(dataset, tmp_path, monkeypatch):
 
     def run(table=TABLE, **options):
         ran.clear()
-        return _table.run_table(table, dataset, name="toy", out=out, **options)
+        return run_table(table, dataset, name="toy", out=out, **options)
 
     run(only=["popular"])
     assert ran == [Popular()]
@@ -141,7 +151,7 @@ def test_rows_that_are_there_are_not_run_again(dataset, tmp_path, monkeypatch):
 
 def test_retraining_sees_valid_and_the_mean_of_the_chosen_epochs(dataset):
     rows = {"MF": ROWS["MF"], "knn": Row(ItemKNN())}
-    found = _table.run_table(
+    found = run_table(
         Table("small", rows, retrain=True), dataset, seeds=2, best_on_test=True
     )
     assert "Trained on train and valid" in report.section(found)
@@ -150,7 +160,7 @@ def test_retraining_sees_valid_and_the_mean_of_the_chosen_epochs(dataset):
     chosen = [run["best_epoch"] for run in found["MF"]["runs"]]
     epochs = round(np.mean(chosen))
     data = load(dataset, ("train", "valid", "test"))
-    merged = _table.merge_valid(data)
+    merged = merge_valid(data)
     assert merged.part("train").num_rows == sum(
         data.part(name).num_rows for name in ("train", "valid")
     )
@@ -159,16 +169,78 @@ def test_retraining_sees_valid_and_the_mean_of_the_chosen_epochs(dataset):
     for seed, run in enumerate(found["MF"]["runs"]):
         training = dataclasses.replace(SHORT, seed=seed, epochs=epochs)
         result = fit(ROWS["MF"].model, context, spec, training=training)
-        scores = _table.evaluate(
-            ROWS["MF"].model, result.params, context, test, ks=(20,)
-        )
+        scores = evaluate(ROWS["MF"].model, result.params, context, test, ks=(20,))
         assert run["retrained"]["epochs"] == epochs
         assert run["test"]["ndcg@20"] == scores["ndcg@20"]
         assert 1 <= run["retrained"]["best_on_test"]["epoch"] <= epochs
-    scores = _table.evaluate(
-        ItemKNN(), ItemKNN().solve(context), context, test, ks=(20,)
-    )
+    scores = evaluate(ItemKNN(), ItemKNN().solve(context), context, test, ks=(20,))
     assert found["knn"]["mean"]["ndcg@20"] == scores["ndcg@20"]
+
+
+def test_settings_of_a_grid_change_fields_within_fields():
+    grid = product(learning_rate=(0.1, 0.2), objective__temperature=(0.5,))
+    assert grid == [
+        {"learning_rate": 0.1, "objective.temperature": 0.5},
+        {"learning_rate": 0.2, "objective.temperature": 0.5},
+    ]
+    model = configured(ROWS["MF"].model, grid[1] | {"l2": 0.25})
+    assert model == MF(dim=8, objective=Softmax(temperature=0.5), l2=0.25)
+
+
+def test_a_grid_is_tuned_on_valid_and_its_best_is_what_is_trained(dataset):
+    grid = product(learning_rate=(1e-4, 0.02, 0.1), l2=(1e-4,))
+    rows = {
+        "MF": ROWS["MF"]._replace(grid=grid),
+        "knn": Row(ItemKNN(), grid=product(neighbours=(1, 5, 20))),
+    }
+    found = run_table(Table("small", rows), dataset, seeds=2)["rows"]
+    data = load(dataset, ("train", "valid"))
+    spec, context = build_context(data, (), 0.0)
+    valid = target_lists(data, "valid")
+    row, best = found["MF"], []
+    for setting in grid:
+        training = dataclasses.replace(SHORT, learning_rate=setting["learning_rate"])
+        result = fit(rows["MF"].model, context, spec, training=training, valid=valid)
+        best.append(max(record.valid["ndcg@20"] for record in result.records))
+    np.testing.assert_allclose(row["grid_valid"], best, rtol=1e-4)
+    chosen = grid[int(np.argmax(best))]
+    assert row["setting"] == chosen and row["settings_tried"] == 3 + len(grid)
+    # The first seed is that of the search.
+    assert row["runs"][0]["valid"]["ndcg@20"] == pytest.approx(max(best), rel=1e-4)
+    assert row["training"]["learning_rate"] == SHORT.learning_rate
+    knn = found["knn"]
+    for neighbours, value in zip((1, 5, 20), knn["grid_valid"], strict=True):
+        model = ItemKNN(neighbours=neighbours)
+        scores = evaluate(model, model.solve(context), context, valid, ks=(20,))
+        assert value == scores["ndcg@20"]
+    assert knn["setting"] == {"neighbours": (1, 5, 20)[np.argmax(knn["grid_valid"])]}
+    assert knn["runs"][0]["valid"]["ndcg@20"] == max(knn["grid_valid"])
+
+
+@pytest.mark.parametrize("retrain", [False, True])
+def test_a_curve_is_that_of_the_training_that_is_tested(dataset, retrain):
+    row = ROWS["MF"]._replace(curve={2: 0.5, 3: 0.25, 99: 0.75})
+    table = Table("small", {"MF": row}, retrain=retrain)
+    found = run_table(table, dataset, seeds=1)
+    entry = found["rows"]["MF"]
+    run = entry["runs"][0]
+    tested = run["retrained"] if retrain else run
+    assert list(entry["curve"]) == [str(e) for e in (2, 3) if e <= tested["epochs"]]
+    assert "best_on_test" not in tested and ("curve" in run) != retrain
+
+    data = load(dataset, ("train", "valid", "test"))
+    spec, context = build_context(merge_valid(data) if retrain else data, (), 0.0)
+    training = dataclasses.replace(SHORT, epochs=2)
+    params = fit(row.model, context, spec, training=training).params
+    test = target_lists(data, "test")
+    scores = evaluate(row.model, params, context, test, ks=(20,))
+    assert entry["curve"]["2"] == pytest.approx(scores["recall@20"], rel=1e-6)
+    # The next process reads what this one wrote.
+    assert json.loads(json.dumps(entry)) == entry
+    shown = f"{entry['curve']['2']:.4f}".removeprefix("0")
+    assert f"MF, recall@20 on test by epoch: {shown} at 2 (published .5000)" in (
+        report.section(found)
+    )
 
 
 def test_the_report_holds_what_was_measured(measured, tmp_path, capsys):
@@ -295,13 +367,38 @@ def test_cold_films_are_in_no_part_but_theirs():
     assert old == new
 
 
-@pytest.mark.parametrize("row", ["popular", "text_mean", "contrast"])
-def test_rows_of_movielens_text_run(row, monkeypatch):
+def test_rows_of_movielens_text_are_scored_warm_and_cold(tmp_path):
     rng = np.random.default_rng(0)
     pairs = Interactions(*np.unique(rng.integers(0, (20, 40), (500, 2)), axis=0).T)
     case = movielens_text.make_case(pairs, rng.normal(size=(40, 6)), seed=0)
-    small = AlphaRec(dim=6, linear=True, layers=0)
-    monkeypatch.setitem(movielens_text.ROWS, "text_mean", small)
-    found = movielens_text.run(row, case, 0, Training(epochs=1, batch_size=128))
-    assert {"valid", "warm", "cold"} < set(found)
-    assert 0 < found["warm"]["recall@20"] <= 1
+    rows, short = movielens_text.ROWS, Training(epochs=1, batch_size=128)
+    names = ["Popular", "Text mean", "Text autoencoder", "LightGCN + RLMRec-Con"]
+    small = {name: rows[name]._replace(training=short) for name in names}
+    table = movielens_text.TABLE._replace(rows=small)
+    problem = movielens_text.TextProblem(table, case)
+    out = tmp_path / "text.json"
+    found = _table.run_table(table, problem, seeds=2, out=out)
+    for name, row in found["rows"].items():
+        assert len(row["runs"]) == (2 if "RLMRec" in name else 1)
+        assert len(row.get("grid_valid", ())) == len(rows[name].grid)
+    row, model = found["rows"]["Popular"], rows["Popular"].model
+    params = model.solve(case.context)
+    for part in ("warm", "cold"):
+        _, scores = evaluate(
+            model,
+            params,
+            case.context,
+            case.targets[part],
+            seen=case.ranked_not[part],
+            ks=(20,),
+            per_user=True,
+        )
+        kept = _results.read_values(out)
+        where = np.isin(scores["user"], kept["Popular/user"])
+        expected = scores["recall@20"][where]
+        assert 0 < len(expected) <= 20
+        np.testing.assert_array_equal(kept[f"Popular/0/{part} recall@20"], expected)
+        assert row["mean"][f"{part} recall@20"] == pytest.approx(expected.mean())
+    assert "warm recall@20" in report.section(found)
+    with pytest.raises(ValueError, match="not retrained"):
+        problem.context(rows["Popular"], merged=True)

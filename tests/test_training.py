@@ -17,9 +17,17 @@ from recjax.checkpoint import Checkpoints, tree_digest
 from recjax.data import make_context, split, synthetic, write
 from recjax.lists import item_lists
 from recjax.models import MF, LightGCN
-from recjax.objectives import Softmax
+from recjax.objectives import BPR, Softmax
 from recjax.phases import Phases
-from recjax.training import Training, fit, init_state, make_epoch, restore_params
+from recjax.training import (
+    Training,
+    _epoch,
+    fit,
+    init_state,
+    make_epoch,
+    make_optimizer,
+    restore_params,
+)
 from recjax.types import Interactions, Spec
 
 LOG = split(synthetic(num_users=40, num_items=30, rows_per_user=10))
@@ -216,6 +224,80 @@ def test_the_order_does_not_depend_on_what_came_before(context):
     state, first = run_epoch(state, context)
     state, second = run_epoch(state, context)
     assert (first["loss"] != second["loss"]).all()
+
+
+@pytest.mark.parametrize("pairs", ["shuffled", "by_user"])
+def test_batches_drawn_ahead_are_those_that_steps_would_draw(
+    context, monkeypatch, pairs
+):
+    model, adam = MF(dim=4, objective=BPR(num_negatives=3)), optax.adam(0.01)
+    found = []
+    # Before the steps by threes and a rest, one by one, and in each step.
+    for ahead, together in ((10**9, 3 * 64 * 3), (10**9, 1), (0, 1)):
+        monkeypatch.setattr(_epoch, "_DRAWN_AHEAD", ahead)
+        monkeypatch.setattr(_epoch, "_DRAWN_TOGETHER", together)
+        run_epoch = make_epoch(model, adam, batch_size=64, pairs=pairs)
+        state = init_state(model, adam, SPEC, jax.random.key(0))
+        found.append(run_epoch(state, context)[1]["loss"])
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[1], found[2])
+
+
+def test_the_learning_rate_falls_by_half_a_cosine_over_all_epochs(context):
+    settings = dataclasses.replace(SETTINGS, epochs=3, decay="cosine")
+    found = fit(MODEL, context, SPEC, training=settings)
+    total = 3 * found.steps
+    rates = [0.01 * (1 + np.cos(np.pi * step / total)) / 2 for step in range(total)]
+
+    def schedule(count):
+        return jnp.asarray(rates)[count]
+
+    expected = fit(
+        MODEL, context, SPEC, training=settings, optimizer=optax.adam(schedule)
+    )
+    for name, leaf in expected.params.items():
+        np.testing.assert_allclose(found.params[name], leaf, rtol=1e-3, atol=1e-5)
+    plain = fit(
+        MODEL, context, SPEC, training=dataclasses.replace(settings, decay="none")
+    )
+    assert np.abs(plain.params["nodes"] - found.params["nodes"]).max() > 1e-3
+    with pytest.raises(ValueError, match="'linear'"):
+        make_optimizer(dataclasses.replace(settings, decay="linear"), steps=1)
+
+
+def test_a_falling_rate_goes_on_where_it_was(context, valid, tmp_path):
+    settings = dataclasses.replace(SETTINGS, decay="cosine")
+    whole = fit(MODEL, context, SPEC, training=settings, valid=valid)
+    epochs = 0
+
+    def after_two():
+        nonlocal epochs
+        epochs += 1
+        return epochs == 2
+
+    fit(
+        MODEL,
+        context,
+        SPEC,
+        training=settings,
+        valid=valid,
+        checkpoints=Checkpoints(tmp_path / "run"),
+        should_stop=after_two,
+    )
+    again = fit(
+        MODEL,
+        context,
+        SPEC,
+        training=settings,
+        valid=valid,
+        checkpoints=Checkpoints(tmp_path / "run"),
+    )
+    assert digest(again) == digest(whole)
+    params, epoch = restore_params(
+        MODEL, SPEC, Checkpoints(tmp_path / "run"), training=settings
+    )
+    assert epoch == whole.best_epoch
+    np.testing.assert_array_equal(params["nodes"], whole.params["nodes"])
 
 
 def test_pairs_by_user_train_as_well(context):

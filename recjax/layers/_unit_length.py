@@ -7,6 +7,9 @@ import jax.numpy as jnp
 def unit_length(x: jax.Array) -> jax.Array:
     """Vectors of length 1 along the last axis, ``x / |x|``; a zero vector stays zero.
 
+    A vector without an entry above 1e-31 (in float32) counts as zero: its derivative,
+    near 1 / |x|, could pass what the type holds.
+
     Args:
       x: ``[..., D]`` floating; lengths are taken in float32 or wider.
 
@@ -23,7 +26,9 @@ def unit_length(x: jax.Array) -> jax.Array:
     # Of vectors that are scaled first, no square is too large or too small.  The
     # result does not depend on the scale, so neither do derivatives.
     top = jnp.max(jnp.abs(wide), axis=-1, keepdims=True, initial=0.0)
-    some = jnp.any(wide != 0, axis=-1, keepdims=True)
+    limits = jnp.finfo(wide.dtype)
+    # So written that NaN passes through.
+    some = ~(top <= limits.tiny / limits.eps)
     scaled = jnp.where(some, wide, 0) / jax.lax.stop_gradient(jnp.where(some, top, 1))
     square = jnp.sum(jnp.square(scaled), axis=-1, keepdims=True)
     return (scaled * jax.lax.rsqrt(jnp.where(some, square, 1))).astype(x.dtype)

@@ -1,7 +1,14 @@
 """Training: a step, an epoch as one compiled scan, the loop around it; many at once."""
 
 from recjax.training._epoch import State, init_state, make_epoch
-from recjax.training._fit import Record, Result, Training, fit, restore_params
+from recjax.training._fit import (
+    Record,
+    Result,
+    Training,
+    fit,
+    make_optimizer,
+    restore_params,
+)
 from recjax.training._study import Run, Study, make_study_epoch, study
 
 __all__ = [
@@ -14,6 +21,7 @@ __all__ = [
     "fit",
     "init_state",
     "make_epoch",
+    "make_optimizer",
     "make_study_epoch",
     "restore_params",
     "study",

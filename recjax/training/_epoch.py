@@ -9,6 +9,12 @@ import optax
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
 from recjax.types import Context, Params, Recommender, Spec
 
+# Negatives that an epoch may draw before its steps, 256 MiB, and how many at a time.
+# An accelerator waits for the host in every round of the search for a negative, so
+# that the rounds of many steps are better done together.
+_DRAWN_AHEAD = 2**26
+_DRAWN_TOGETHER = 2**20
+
 
 class State(NamedTuple):
     """All that changes while a model trains.
@@ -106,12 +112,10 @@ def make_epoch(
             key = jax.random.fold_in(steps_key, rows.shape[0])
             context = model.refresh(state.params, context, key)
 
-        def step(carry, xs):
-            params, opt_state = carry
+        def draw(xs):
             index, rows, weight = xs
-            pair_key, negative_key, loss_key = jax.random.split(
-                jax.random.fold_in(steps_key, index), 3
-            )
+            keys = jax.random.split(jax.random.fold_in(steps_key, index), 3)
+            pair_key, negative_key, loss_key = keys
             if pairs == "by_user":
                 users, items = sample_user_pairs(pair_key, context, batch_size)
             else:
@@ -119,6 +123,11 @@ def make_epoch(
             batch = make_batch(
                 negative_key, context, users, items, weight, model.num_negatives
             )
+            return batch, loss_key
+
+        def step(carry, xs):
+            params, opt_state = carry
+            batch, loss_key = xs if is_ahead else draw(xs)
             (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
                 params, context, batch, loss_key
             )
@@ -127,10 +136,13 @@ def make_epoch(
             logs = {"loss": loss, "rows": jnp.sum(batch.weight)} | aux
             return (params, opt_state), logs
 
+        xs = (jnp.arange(rows.shape[0]), rows, weight)
+        size = batch_size * max(1, model.num_negatives)
+        is_ahead = rows.shape[0] * size <= _DRAWN_AHEAD
+        if is_ahead:
+            xs = jax.lax.map(draw, xs, batch_size=max(1, _DRAWN_TOGETHER // size))
         (params, opt_state), logs = jax.lax.scan(
-            step,
-            (state.params, state.opt_state),
-            (jnp.arange(rows.shape[0]), rows, weight),
+            step, (state.params, state.opt_state), xs
         )
         return State(params, opt_state, state.key, state.epoch + 1), logs
 

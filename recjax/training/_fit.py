@@ -26,6 +26,8 @@ class Training:
     """Training pairs a step."""
     learning_rate: float = 1e-3
     """Of Adam."""
+    decay: Literal["none", "cosine"] = "none"
+    """The learning rate stays, or falls to 0 by half a cosine over all epochs."""
     pairs: Literal["shuffled", "by_user"] = "shuffled"
     """Every pair once an epoch, or pairs drawn with all users equally likely."""
     negative_power: float = 0.0
@@ -58,6 +60,33 @@ class Training:
                 f"select_by {self.select_by!r} must be a metric and a cutoff, such as "
                 f"'ndcg@20'; metrics are {', '.join(METRICS)}"
             )
+
+
+def make_optimizer(
+    training: Training, steps: int, learning_rate: Any = None
+) -> optax.GradientTransformation:
+    """Adam with the learning rate of the settings.
+
+    Args:
+      training: the settings.
+      steps: gradient steps of an epoch.
+      learning_rate: in place of that of the settings, may be traced.
+
+    Returns:
+      The optimizer; its state counts the steps.
+
+    Raises:
+      ValueError: the decay is unknown.
+
+    Examples:
+      >>> adam = make_optimizer(Training(epochs=5, decay="cosine"), steps=10)
+    """
+    rate = training.learning_rate if learning_rate is None else learning_rate
+    if training.decay == "cosine":
+        rate = optax.cosine_decay_schedule(rate, training.epochs * steps)
+    elif training.decay != "none":
+        raise ValueError(f"decay {training.decay!r} must be 'none' or 'cosine'")
+    return optax.adam(rate)
 
 
 class Record(NamedTuple):
@@ -125,7 +154,7 @@ def fit(
       training: settings.
       valid: each user's validation items, for choosing the epoch; None trains for all
         epochs and keeps the last.
-      optimizer: from optax; Adam where None.
+      optimizer: from optax; None for `make_optimizer`.
       checkpoints: where the run is saved, and resumed from.
       fingerprint: what must be the same to resume, such as configuration and data.
       on_epoch: called with each record; on resumption with the earlier ones first.
@@ -142,7 +171,8 @@ def fit(
       ValueError: the checkpoints belong to another run.
     """
     phases = phases or Phases()
-    optimizer = optimizer or optax.adam(training.learning_rate)
+    steps = -(-context.users.shape[0] // training.batch_size)
+    optimizer = optimizer or make_optimizer(training, steps)
     state = init_state(model, optimizer, spec, jax.random.key(training.seed))
     best, best_value, best_epoch, waited = state.params, -np.inf, 0, 0
     records: list[Record] = []
@@ -220,7 +250,6 @@ def fit(
     if valid is None:
         # Theirs alone: whoever trains on donates the state.
         best = jax.tree.map(jnp.copy, best)
-    steps = -(-context.users.shape[0] // training.batch_size)
     return Result(best, state, best_epoch, records, stopped, steps)
 
 
@@ -249,7 +278,8 @@ def restore_params(
     Raises:
       ValueError: there is no checkpoint yet, or it belongs to another run.
     """
-    optimizer = optimizer or optax.adam(training.learning_rate)
+    # Its state has the same form whatever the number of steps.
+    optimizer = optimizer or make_optimizer(training, steps=1)
 
     def like():
         state = init_state(model, optimizer, spec, jax.random.key(0))

@@ -1,0 +1,285 @@
+"""How a row of a table is tuned on valid, trained over seeds, and tested once."""
+
+import statistics
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments._problem import Problem
+from experiments._rows import Row, configured, settings_of
+from recjax.phases import Phases
+from recjax.training import Record, fit, make_optimizer, study
+from recjax.types import Context, Params, Spec
+
+
+def run_row(
+    row: Row,
+    problem: Problem,
+    *,
+    seeds: int,
+    retrain: bool = False,
+    best_on_test: bool = False,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """All seeds of a row.
+
+    Args:
+      row: model and settings.
+      problem: the data.
+      seeds: their number; one is enough for a closed form.
+      retrain: see `Table`.
+      best_on_test: also look at test after each epoch of the run that is tested, and
+        keep the best; it chooses nothing.
+
+    Returns:
+      What the file keeps of the row, and values of single users by
+      ``"SEED/METRIC"``, with the ids of the users under ``"user"``.
+    """
+    is_closed = hasattr(row.model, "solve")
+    row, tuned = _tune(row, problem)
+    start = time.perf_counter()
+    spec, context = problem.context(row, merged=False)
+    jax.block_until_ready(context)
+    shared = time.perf_counter() - start
+
+    runs, trained = [], []
+    for seed in range(1 if is_closed else seeds):
+        watch = _Watch(row, problem, context, best_on_test, is_tested=not retrain)
+        run, params = _select(row, problem, spec, context, seed, watch)
+        run["seconds"]["total"] += shared
+        runs.append(run)
+        trained.append(None if retrain else params)
+        print(f"  {_progress(run)}", file=sys.stderr)
+    if retrain:
+        start = time.perf_counter()
+        spec, context = problem.context(row, merged=True)
+        jax.block_until_ready(context)
+        shared = time.perf_counter() - start
+        epochs = 0
+        if not is_closed:
+            epochs = max(1, round(statistics.mean(run["best_epoch"] for run in runs)))
+        for seed, run in enumerate(runs):
+            watch = _Watch(row, problem, context, best_on_test)
+            again, trained[seed] = _retrain(row, spec, context, seed, epochs, watch)
+            again["seconds"]["total"] += shared
+            run["retrained"] = again
+    values: dict[str, np.ndarray] = {}
+    for seed, run in enumerate(runs):
+        start = time.perf_counter()
+        run["test"], users = problem.test_scores(row, trained[seed], context)
+        run["seconds"]["test"] = time.perf_counter() - start
+        values["user"] = users.pop("user")
+        values |= {f"{seed}/{name}": column for name, column in users.items()}
+    return tuned | _summary(runs, values), values
+
+
+def _tune(row: Row, problem: Problem) -> tuple[Row, dict[str, Any]]:
+    """A row with the setting of its grid that is best on valid.
+
+    Returns:
+      The row, and what the file keeps: the setting, and the value of each.
+    """
+    if not row.grid:
+        return row, {}
+    training, start = settings_of(row, 0), time.perf_counter()
+    spec, context = problem.context(row, merged=False)
+
+    steps = -(-context.users.shape[0] // training.batch_size)
+
+    def make(setting):
+        adam = make_optimizer(training, steps, setting.get("learning_rate"))
+        return configured(row.model, setting), adam
+
+    if hasattr(row.model, "solve"):
+        values = []
+        for setting in row.grid:
+            changed = row._replace(model=configured(row.model, setting))
+            _, context = problem.context(changed, merged=False)
+            params = changed.model.solve(context)
+            found, _ = problem.score(changed, params, context, problem.valid)
+            values.append(found[training.select_by])
+    else:
+        found = study(
+            make, row.grid, context, spec, training=training, valid=problem.valid
+        )
+        values = [run.best_value for run in found.runs]
+    setting = row.grid[int(np.argmax(values))]
+    print(f"  best of {len(values)}: {dict(setting)}", file=sys.stderr)
+    model = configured(row.model, setting)
+    if row.training and "learning_rate" in setting:
+        training = settings_of(row, 0, learning_rate=setting["learning_rate"])
+        row = row._replace(training=training)
+    return row._replace(model=model), {
+        "setting": dict(setting),
+        "grid_valid": values,
+        "tuning_seconds": time.perf_counter() - start,
+    }
+
+
+def _select(
+    row: Row,
+    problem: Problem,
+    spec: Spec,
+    context: Context,
+    seed: int,
+    watch: "_Watch",
+) -> tuple[dict[str, Any], Params]:
+    """A seed on the training part, with its epoch chosen on the validation part."""
+    run: dict[str, Any] = {"seed": seed}
+    with Phases() as phases:
+        if hasattr(row.model, "solve"):
+            params = jax.block_until_ready(row.model.solve(context))
+        else:
+            result = fit(
+                row.model,
+                context,
+                spec,
+                training=settings_of(row, seed),
+                valid=problem.valid,
+                on_epoch=_show,
+                watch=watch,
+                phases=phases,
+            )
+            params = result.params
+            run |= {
+                "best_epoch": result.best_epoch,
+                "epochs": len(result.records),
+                "stopped": result.stopped,
+            }
+    run["valid"], _ = problem.score(row, params, context, problem.valid)
+    run |= watch.found()
+    run["seconds"] = watch.without(phases.seconds)
+    return run, params
+
+
+def _retrain(
+    row: Row,
+    spec: Spec,
+    context: Context,
+    seed: int,
+    epochs: int,
+    watch: "_Watch",
+) -> tuple[dict[str, Any], Params]:
+    """A seed on the training and the validation part, for so many epochs."""
+    with Phases() as phases:
+        if hasattr(row.model, "solve"):
+            params = jax.block_until_ready(row.model.solve(context))
+        else:
+            params = fit(
+                row.model,
+                context,
+                spec,
+                training=settings_of(row, seed, epochs=epochs),
+                watch=watch,
+                phases=phases,
+            ).params
+    run: dict[str, Any] = {"epochs": epochs} if epochs else {}
+    run |= watch.found()
+    run["seconds"] = watch.without(phases.seconds)
+    return run, params
+
+
+class _Watch:
+    """Looks at test after epochs, for what is reported beside; it chooses nothing."""
+
+    def __init__(
+        self,
+        row: Row,
+        problem: Problem,
+        context: Context,
+        best_on_test: bool,
+        *,
+        is_tested: bool = True,
+    ) -> None:
+        """For one run; nothing is looked at where another run is the one tested."""
+        self._row, self._problem, self._context = row, problem, context
+        self._every = best_on_test and is_tested
+        self._curve = (row.curve or {}) if is_tested else {}
+        self._best: dict[str, float] | None = None
+        self._points: dict[str, float] = {}
+        self._seconds = 0.0
+
+    def __call__(self, epoch: int, params: Params) -> None:
+        """Looks at an epoch, if it is one to look at."""
+        if not (self._every or epoch in self._curve):
+            return
+        start = time.perf_counter()
+        found, _ = self._problem.test_scores(self._row, params, self._context)
+        if epoch in self._curve:
+            self._points[str(epoch)] = found[self._problem.table.shown[0]]
+        by = settings_of(self._row, 0).select_by
+        if by not in found:
+            raise ValueError(f"the table reports {sorted(found)}, not {by}")
+        if self._every and (self._best is None or found[by] > self._best[by]):
+            self._best = {"epoch": epoch, **found}
+        self._seconds += time.perf_counter() - start
+
+    def found(self) -> dict[str, Any]:
+        """What the run keeps of it."""
+        found: dict[str, Any] = {"curve": self._points} if self._points else {}
+        return found | ({"best_on_test": self._best} if self._best else {})
+
+    def without(self, seconds: Mapping[str, float]) -> dict[str, float]:
+        """The seconds of a run, less the looks at test."""
+        seconds = dict(seconds)
+        seconds["total"] -= self._seconds
+        return seconds
+
+
+def _summary(
+    runs: list[dict[str, Any]], values: dict[str, np.ndarray]
+) -> dict[str, Any]:
+    """Means, spreads and seconds of the runs of a row."""
+    found: dict[str, Any] = {"mean": {}, "sd": {}, "standard_error": {}}
+    for name in runs[0]["test"]:
+        found["mean"][name] = statistics.mean(run["test"][name] for run in runs)
+        if len(runs) > 1:
+            found["sd"][name] = statistics.stdev(run["test"][name] for run in runs)
+        if f"0/{name}" in values and len(values["user"]) > 1:
+            # Over users, of their mean over seeds: what other users would change.
+            of_user = np.mean(
+                [
+                    np.asarray(values[f"{seed}/{name}"], np.float64)
+                    for seed in range(len(runs))
+                ],
+                axis=0,
+            )
+            error = of_user.std(ddof=1) / np.sqrt(len(of_user))
+            found["standard_error"][name] = float(error)
+    seen = [run.get("retrained", run).get("best_on_test") for run in runs]
+    if seen[0] is not None:
+        found["best_on_test"] = {
+            name: statistics.mean(best[name] for best in seen) for name in seen[0]
+        }
+    curves = [run.get("retrained", run).get("curve") for run in runs]
+    if curves[0]:
+        found["curve"] = {
+            # A seed may have stopped before.
+            epoch: statistics.mean(x[epoch] for x in curves if epoch in (x or {}))
+            for epoch in curves[0]
+        }
+    found["seconds_a_seed"] = statistics.mean(
+        run["seconds"]["total"]
+        + run.get("retrained", {"seconds": {"total": 0.0}})["seconds"]["total"]
+        for run in runs
+    )
+    return found | {"runs": runs}
+
+
+def _show(record: Record) -> None:
+    """A line that the next look at the validation part writes over."""
+    if record.valid:
+        scores = ", ".join(f"{name} {x:.4f}" for name, x in record.valid.items())
+        words = f"epoch {record.epoch}, best {record.best_epoch}: valid {scores}"
+        print(f"  {words}", end="\r", file=sys.stderr, flush=True)
+
+
+def _progress(run: Mapping[str, Any]) -> str:
+    words = f"seed {run['seed']}: "
+    if "best_epoch" in run:
+        words += f"epoch {run['best_epoch']} of {run['epochs']}, "
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in run["valid"].items())
+    return f"{words}valid {scores}; {run['seconds']['total']:.1f} s"
