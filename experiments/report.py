@@ -147,7 +147,8 @@ def _machines(rows: Mapping[str, Any]) -> list[str]:
         groups.setdefault(text, []).append(name)
     if len(groups) == 1:
         return [f"Run on {text}." for text in groups]
-    return [f"Run on {text}: {', '.join(names)}." for text, names in groups.items()]
+    # Names have commas.
+    return [f"Run on {text}: {'; '.join(names)}." for text, names in groups.items()]
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.models._denoiser import denoiser_loss, init_denoiser, time_shifts
+from recjax.models._generated_graph import GeneratedGraph, make_generated_graph
 from recjax.models._nodes import node_counts
 from recjax.sparse import Layout, neighbour_sum
 from recjax.top_k import top_k
@@ -215,6 +216,18 @@ class Diffusion:
         return {
             name: generate(denoisers[name], schedule, lists, k) for name in denoisers
         }
+
+    def graphs(
+        self,
+        denoisers: Mapping[str, Params],
+        lists: ItemLists,
+        k: int,
+        context: Context,
+    ) -> dict[str, GeneratedGraph]:
+        """The graph of each modality in which users are linked to these items."""
+        num_items = node_counts(context)[1]
+        best = self.generate(denoisers, lists, k)
+        return {m: make_generated_graph(items, num_items) for m, items in best.items()}
 
     def loss(
         self,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.graphs import make_graph
-from recjax.layers import fuse_sum, newcomer_sum, unit_length
+from recjax.layers import fuse_sum, unit_length
 from recjax.losses import table_l2_loss
 from recjax.models._contrast import contrast_views
 from recjax.models._diffusion import Diffusion
@@ -18,8 +18,10 @@ from recjax.models._features import check_features, project_features
 from recjax.models._generated_graph import (
     GeneratedGraph,
     drop_generated,
+    generated_newcomer_sum,
     generated_sum,
-    make_generated_graph,
+    generated_views,
+    looped_newcomer_sum,
 )
 from recjax.models._nodes import (
     batch_nodes,
@@ -66,12 +68,10 @@ class DiffMM:
     `recjax.models._diffusion`, on some users; through it nothing else learns.  Graphs
     are generated once an epoch, and for scoring, then without dropped edges.
 
-    Any number of modalities; w is over those that an item has.
-
-    Differs from the released code: denoisers learn from a few users in every step, not
-    from 1024 in ten steps before the epoch, so that the first graph is one of untrained
-    denoisers; all see the same users and noise.  The contrast is a mean over
-    ``contrast_rows`` of the batch, an unbiased estimate.  Scoring draws nothing.
+    Any number of modalities; w is over those that an item has.  Differs from the
+    released code: denoisers learn from a few users in every step, not from 1024 in ten
+    steps before the epoch; all see the same users and noise.  The contrast is a mean
+    over ``contrast_rows`` of the batch.  Scoring draws nothing.
 
     Examples:
       >>> import jax
@@ -145,10 +145,9 @@ class DiffMM:
         return {"graph": make_graph(pairs, spec, self_loops=True)}
 
     def _graphs(self, params: Params, context: Context) -> Graphs:
-        """The graph of each modality."""
-        num_items, k = len(context.item_counts), self.generated_items
-        best = self.diffusion.generate(params["denoisers"], context.seen, k)
-        return {m: make_generated_graph(items, num_items) for m, items in best.items()}
+        """The graph of each modality, nothing dropped."""
+        denoisers, k = params["denoisers"], self.generated_items
+        return self.diffusion.graphs(denoisers, context.seen, k, context)
 
     def refresh(self, params: Params, context: Context, key: jax.Array) -> Context:
         """The generated graphs of an epoch, some of their entries dropped."""
@@ -186,8 +185,7 @@ class DiffMM:
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The vectors E, of unit length under a cosine objective."""
-        features = project_features(params["projections"], context)
-        looks = jax.tree.map(unit_length, features)
+        looks = _looks(project_features(params["projections"], context))
         main, _ = self._main(params, context, looks, self._graphs(params, context))
         nodes = main + graph_sum(prepared(context, "graph"), main)
         nodes += self.residual_weight * unit_length(main)
@@ -198,28 +196,19 @@ class DiffMM:
     ) -> Embeddings:
         """Newcomers receive from their items, and from those generated for them."""
         graphs = self._graphs(params, context)
-        features = project_features(params["projections"], context)
-        looks = jax.tree.map(unit_length, features)
+        looks = _looks(project_features(params["projections"], context))
         main, mixed = self._main(params, context, looks, graphs)
-        items, received = split_nodes(params["nodes"], context).items, {}
-        best_of = self.diffusion.generate(
+        items, counts = split_nodes(params["nodes"], context).items, context.item_counts
+        best = self.diffusion.generate(
             params["denoisers"], histories, self.generated_items
         )
-        for name, best in best_of.items():
-            of_items = graphs[name].loops[-len(items) :][best]
-            weight = jnp.sqrt(of_items / (1 + self.generated_items))
-            received[name] = jnp.einsum("bk,bkd->bd", weight, items[best])
-        size = jnp.diff(histories.pointer).astype(mixed.dtype)[:, None]
-
-        def join(own, items):
-            """The newcomers' rows of the product with A."""
-            total = newcomer_sum(items, context.item_counts + 1, histories)
-            return total * jnp.sqrt(size / (size + 1)) + own / (size + 1)
-
-        first = join(jnp.zeros((len(size), self.dim)), mixed)
-        own = first + join(first, items)
+        received = {m: generated_newcomer_sum(graphs[m], items, best[m]) for m in best}
+        nothing = jnp.zeros((len(histories.pointer) - 1, self.dim))
+        first = looped_newcomer_sum(nothing, mixed, counts, histories)
+        own = first + looped_newcomer_sum(first, items, counts, histories)
         own += self.generated_weight * self._mix(params, received)
-        users = own + join(own, split_nodes(main, context).items)
+        of_items = split_nodes(main, context).items
+        users = own + looped_newcomer_sum(own, of_items, counts, histories)
         users += self.residual_weight * unit_length(own)
         return state._replace(users=comparable(self.objective, users))
 
@@ -229,7 +218,7 @@ class DiffMM:
         """The objective on E, L2 on P, the contrast, and the denoisers' own loss."""
         rows = batch_nodes(context, batch)
         features = project_features(params["projections"], context)
-        looks = jax.tree.map(unit_length, features)
+        looks, table = _looks(features), params["nodes"]
         graph, graphs = prepared(context, "graph"), prepared(context, "generated")
         main, _ = self._main(params, context, looks, graphs)
         main, own = take_rows(main, rows)
@@ -237,25 +226,21 @@ class DiffMM:
         nodes += self.residual_weight * unit_length(own)
         vectors = split_batch(nodes, batch)
         objective = self.objective(vectors, context, batch)
-        # One product with A for the views of all modalities.
-        users, items = split_nodes(params["nodes"], context)
-        views = [
-            generated_sum(graphs[m], jnp.concatenate([users, looks[m]]))
-            for m in sorted(looks)
-        ]
-        views = jnp.stack(views, axis=1)
-        views = split_nodes(views + graph_sum(graph, views), context)
         few, is_main = slice(self.contrast_rows), self.contrast == "main"
         contrast = contrast_views(
-            [Embeddings(*(x[:, m] for x in views)) for m in range(len(looks))],
+            generated_views(graph, graphs, table, looks, context),
             Batch(*(x[few] for x in batch)),
             temperature=self.temperature,
             own=BatchVectors(*(x[few] for x in vectors)) if is_main else None,
         )
-        denoising = self.diffusion.loss(
-            key, params["denoisers"], context, features, items
-        )
-        loss = objective + self.l2 * table_l2_loss(params["nodes"])
+        items = split_nodes(table, context).items
+        denoisers = params["denoisers"]
+        denoising = self.diffusion.loss(key, denoisers, context, features, items)
+        loss = objective + self.l2 * table_l2_loss(table)
         loss += self.contrast_weight * contrast + denoising
         aux = {"objective": objective, "contrast": contrast, "denoising": denoising}
         return loss, aux
+
+
+def _looks(features: Arrays) -> Arrays:
+    return jax.tree.map(unit_length, features)

@@ -26,8 +26,8 @@ class Training:
     """Training pairs a step."""
     learning_rate: float = 1e-3
     """Of Adam."""
-    decay: Literal["none", "cosine"] = "none"
-    """The learning rate stays, or falls to 0 by half a cosine over all epochs."""
+    decay: float = 0.0
+    """Share of the epochs, at the end, in which the learning rate falls to 0."""
     pairs: Literal["shuffled", "by_user"] = "shuffled"
     """Every pair once an epoch, or pairs drawn with all users equally likely."""
     negative_power: float = 0.0
@@ -52,6 +52,8 @@ class Training:
             raise ValueError(
                 f"checkpoint_every {self.checkpoint_every} must be at least 1"
             )
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay {self.decay} must be a share, from 0 to 1")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate {self.learning_rate} must be positive")
         name, _, k = self.select_by.partition("@")
@@ -65,7 +67,7 @@ class Training:
 def make_optimizer(
     training: Training, steps: int, learning_rate: Any = None
 ) -> optax.GradientTransformation:
-    """Adam with the learning rate of the settings.
+    """Adam with the learning rate of the settings, which falls in a straight line.
 
     Args:
       training: the settings.
@@ -75,17 +77,14 @@ def make_optimizer(
     Returns:
       The optimizer; its state counts the steps.
 
-    Raises:
-      ValueError: the decay is unknown.
-
     Examples:
-      >>> adam = make_optimizer(Training(epochs=5, decay="cosine"), steps=10)
+      >>> adam = make_optimizer(Training(epochs=5, decay=0.2), steps=10)
     """
     rate = training.learning_rate if learning_rate is None else learning_rate
-    if training.decay == "cosine":
-        rate = optax.cosine_decay_schedule(rate, training.epochs * steps)
-    elif training.decay != "none":
-        raise ValueError(f"decay {training.decay!r} must be 'none' or 'cosine'")
+    if training.decay:
+        total = training.epochs * steps
+        falling = max(1, round(training.decay * total))
+        rate = optax.linear_schedule(rate, 0.0, falling, total - falling)
     return optax.adam(rate)
 
 
