@@ -84,39 +84,45 @@ def _tune(row: Row, problem: Problem) -> tuple[Row, dict[str, Any]]:
     """
     if not row.grid:
         return row, {}
-    training, start = settings_of(row, 0), time.perf_counter()
-    spec, context = problem.context(row, merged=False)
+    start = time.perf_counter()
+    is_closed = hasattr(row.model, "solve")
+    values = (_try_closed if is_closed else _try_trained)(row, problem)
+    setting = row.grid[int(np.argmax(values))]
+    print(f"  best of {len(values)}: {dict(setting)}", file=sys.stderr)
+    if "learning_rate" in setting:
+        rate = setting["learning_rate"]
+        row = row._replace(training=settings_of(row, 0, learning_rate=rate))
+    return row._replace(model=configured(row.model, setting)), {
+        "setting": dict(setting),
+        "grid_valid": values,
+        "tuning_seconds": time.perf_counter() - start,
+    }
 
+
+def _try_closed(row: Row, problem: Problem) -> list[float]:
+    """What each setting of a closed form gives on valid."""
+    values = []
+    for setting in row.grid:
+        changed = row._replace(model=configured(row.model, setting))
+        _, context = problem.context(changed, merged=False)
+        params = changed.model.solve(context)
+        found, _ = problem.score(changed, params, context, problem.valid)
+        values.append(found[settings_of(row, 0).select_by])
+    return values
+
+
+def _try_trained(row: Row, problem: Problem) -> list[float]:
+    """What each setting of a trained model gives on valid, all in one program."""
+    training = settings_of(row, 0)
+    spec, context = problem.context(row, merged=False)
     steps = -(-context.users.shape[0] // training.batch_size)
 
     def make(setting):
         adam = make_optimizer(training, steps, setting.get("learning_rate"))
         return configured(row.model, setting), adam
 
-    if hasattr(row.model, "solve"):
-        values = []
-        for setting in row.grid:
-            changed = row._replace(model=configured(row.model, setting))
-            _, context = problem.context(changed, merged=False)
-            params = changed.model.solve(context)
-            found, _ = problem.score(changed, params, context, problem.valid)
-            values.append(found[training.select_by])
-    else:
-        found = study(
-            make, row.grid, context, spec, training=training, valid=problem.valid
-        )
-        values = [run.best_value for run in found.runs]
-    setting = row.grid[int(np.argmax(values))]
-    print(f"  best of {len(values)}: {dict(setting)}", file=sys.stderr)
-    model = configured(row.model, setting)
-    if row.training and "learning_rate" in setting:
-        training = settings_of(row, 0, learning_rate=setting["learning_rate"])
-        row = row._replace(training=training)
-    return row._replace(model=model), {
-        "setting": dict(setting),
-        "grid_valid": values,
-        "tuning_seconds": time.perf_counter() - start,
-    }
+    found = study(make, row.grid, context, spec, training=training, valid=problem.valid)
+    return [run.best_value for run in found.runs]
 
 
 def _select(
