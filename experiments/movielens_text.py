@@ -5,7 +5,7 @@
     python -m experiments.movielens_text [ROW ...] --seeds 5 \
         --out experiments/results/movielens_text.json
 
-Data: MovieLens latest small, which comes in a package: 610 users x 9,724 films with a
+Data: MovieLens latest small, which comes in a package: 671 users x 9,066 films with a
 rating, whatever it is.  A tenth of the films is held out with all their rows (cold); of
 each user's other rows a tenth is valid and a tenth is test (warm).  Cold films are
 never drawn as negatives.  Warm films are ranked among all that are not cold, cold ones
