@@ -37,15 +37,21 @@ class Problem:
         return spec, prepare(row.model, context)
 
     def score(
-        self, row: Row, params: Params, context: Context, targets: ItemLists
+        self,
+        row: Row,
+        params: Params,
+        context: Context,
+        targets: ItemLists,
+        seen: ItemLists | None = None,
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Metrics, and those of single users."""
+        """Metrics, and those of single users; of items but those seen, or known."""
         table = self.table
         return evaluate(
             row.model,
             params,
             context,
             targets,
+            seen=seen,
             ks=table.ks,
             metrics=table.metrics,
             per_user=True,

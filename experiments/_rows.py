@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from recjax.data import Split
+from recjax.models import MODELS
 from recjax.training import Training
 
 
@@ -61,6 +62,36 @@ class Table(NamedTuple):
     shown: tuple[str, ...] = ("recall@20", "ndcg@20")
     retrain: bool = False
     claimed: str | None = None
+
+
+def row_of(
+    name: str,
+    training: Training | None = None,
+    published: Sequence[float] = (),
+    *,
+    note: str = "",
+    grid: Sequence[Mapping[str, float]] = (),
+    tried: int = 0,
+    curve: Mapping[int, float] | None = None,
+    **settings: Any,
+) -> Row:
+    """A row by the name of its model.
+
+    Args:
+      name: in `recjax.models.MODELS`.
+      training: see `Row`, as are note, grid, tried and curve.
+      published: Recall@20, and NDCG@20.
+      note: see `Row`.
+      grid: see `Row`.
+      tried: see `Row`.
+      curve: see `Row`.
+      **settings: of the model.
+
+    Returns:
+      The row.
+    """
+    figures = dict(zip(("recall@20", "ndcg@20"), published, strict=False)) or None
+    return Row(MODELS[name](**settings), training, note, grid, tried, figures, curve)
 
 
 def product(**values: Sequence[float]) -> list[dict[str, float]]:

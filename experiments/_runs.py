@@ -12,8 +12,8 @@ import numpy as np
 from experiments._problem import Problem
 from experiments._rows import Row, configured, settings_of
 from recjax.phases import Phases
-from recjax.training import Record, fit, make_optimizer, study
-from recjax.types import Context, Params, Spec
+from recjax.training import Record, Result, Training, fit, make_optimizer, study
+from recjax.types import Context, ItemLists, Params, Spec
 
 
 def run_row(
@@ -115,10 +115,10 @@ def _try_trained(row: Row, problem: Problem) -> list[float]:
     """What each setting of a trained model gives on valid, all in one program."""
     training = settings_of(row, 0)
     spec, context = problem.context(row, merged=False)
-    steps = -(-context.users.shape[0] // training.batch_size)
+    num_rows = context.users.shape[0]
 
     def make(setting):
-        adam = make_optimizer(training, steps, setting.get("learning_rate"))
+        adam = make_optimizer(training, num_rows, setting.get("learning_rate"))
         return configured(row.model, setting), adam
 
     found = study(make, row.grid, context, spec, training=training, valid=problem.valid)
@@ -134,31 +134,17 @@ def _select(
     watch: "_Watch",
 ) -> tuple[dict[str, Any], Params]:
     """A seed on the training part, with its epoch chosen on the validation part."""
+    training = settings_of(row, seed)
+    params, result, seen = _train(row, spec, context, training, watch, problem.valid)
     run: dict[str, Any] = {"seed": seed}
-    with Phases() as phases:
-        if hasattr(row.model, "solve"):
-            params = jax.block_until_ready(row.model.solve(context))
-        else:
-            result = fit(
-                row.model,
-                context,
-                spec,
-                training=settings_of(row, seed),
-                valid=problem.valid,
-                on_epoch=_show,
-                watch=watch,
-                phases=phases,
-            )
-            params = result.params
-            run |= {
-                "best_epoch": result.best_epoch,
-                "epochs": len(result.records),
-                "stopped": result.stopped,
-            }
+    if result:
+        run |= {
+            "best_epoch": result.best_epoch,
+            "epochs": len(result.records),
+            "stopped": result.stopped,
+        }
     run["valid"], _ = problem.score(row, params, context, problem.valid)
-    run |= watch.found()
-    run["seconds"] = watch.without(phases.seconds)
-    return run, params
+    return run | seen, params
 
 
 def _retrain(
@@ -170,22 +156,38 @@ def _retrain(
     watch: "_Watch",
 ) -> tuple[dict[str, Any], Params]:
     """A seed on the training and the validation part, for so many epochs."""
+    known: dict[str, Any] = {"epochs": epochs} if epochs else {}
+    training = settings_of(row, seed, **known)
+    params, _, seen = _train(row, spec, context, training, watch)
+    return known | seen, params
+
+
+def _train(
+    row: Row,
+    spec: Spec,
+    context: Context,
+    training: Training,
+    watch: "_Watch",
+    valid: ItemLists | None = None,
+) -> tuple[Params, Result | None, dict[str, Any]]:
+    """Parameters, what `fit` says where there is training, and what a run keeps."""
+    result = None
     with Phases() as phases:
         if hasattr(row.model, "solve"):
             params = jax.block_until_ready(row.model.solve(context))
         else:
-            params = fit(
+            result = fit(
                 row.model,
                 context,
                 spec,
-                training=settings_of(row, seed, epochs=epochs),
+                training=training,
+                valid=valid,
+                on_epoch=_show,
                 watch=watch,
                 phases=phases,
-            ).params
-    run: dict[str, Any] = {"epochs": epochs} if epochs else {}
-    run |= watch.found()
-    run["seconds"] = watch.without(phases.seconds)
-    return run, params
+            )
+            params = result.params
+    return params, result, watch.found() | {"seconds": watch.without(phases.seconds)}
 
 
 class _Watch:

@@ -22,9 +22,8 @@ rows, which halves the time of a step.
 import dataclasses
 from collections.abc import Sequence
 
-from experiments._rows import Row, Table, product
+from experiments._rows import Table, product, row_of
 from experiments._table import main as run
-from recjax.models import MODELS
 from recjax.objectives import BPR
 from recjax.training import Training
 
@@ -38,37 +37,32 @@ FAST = Training(
 # Still rising a little: what two trainings can do in half an hour on two cores.
 HALF_AN_HOUR = dataclasses.replace(FAST, epochs=34, evaluate_every=2, patience=4)
 
-
-def _row(name, training=None, published=None, *, grid=(), note="", tried=0, **settings):
-    figures = dict(zip(("recall@20", "ndcg@20"), published or (), strict=False))
-    return Row(MODELS[name](**settings), training, note, grid, tried, figures or None)
-
-
 ROWS = {
-    "Popular": _row("popular"),
-    "ItemKNN": _row(
+    "Popular": row_of("popular"),
+    "ItemKNN": row_of(
         "item_knn",
         published=(0.1570, 0.1214),
         grid=product(neighbours=(20, 100), shrink=(0.0, 5.0, 20.0, 80.0)),
     ),
-    "EASE": _row("ease", published=(0.1765, 0.1467), l2=80.0),
-    "iALS": _row("ials"),
-    "GF-CF": _row("gf_cf", published=(0.1849, 0.1518)),
-    "Turbo-CF": _row("turbo_cf"),
-    "BSPM-EM": _row("bspm", published=(0.1920, 0.1597)),
-    "LightGCN": _row(
+    "EASE": row_of("ease", published=(0.1765, 0.1467), l2=80.0),
+    "iALS": row_of("ials"),
+    "GF-CF": row_of("gf_cf", published=(0.1849, 0.1518)),
+    "Turbo-CF": row_of("turbo_cf"),
+    "BSPM-EM": row_of("bspm", published=(0.1920, 0.1597)),
+    "LightGCN": row_of(
         "lightgcn",
         PAPER,
         (0.1820, 0.1547),
         note="100 epochs of the 1000 that were published",
         objective=BPR(),
         init_scale=0.1,
-    )._replace(curve={20: 0.1233, 100: 0.1571}),
-    "XSimGCL": _row("xsimgcl", HALF_AN_HOUR, tried=10, contrast_rows=1024),
-    "DirectAU": _row(
+        curve={20: 0.1233, 100: 0.1571},
+    ),
+    "XSimGCL": row_of("xsimgcl", HALF_AN_HOUR, tried=10, contrast_rows=1024),
+    "DirectAU": row_of(
         "directau", FAST, grid=product(gamma=(0.5, 1.0, 2.0, 5.0)), cosine=False
     ),
-    "ModalGCN": _row(
+    "ModalGCN": row_of(
         "modal_gcn",
         FAST,
         grid=product(objective__temperature=(0.06, 0.08, 0.1, 0.15)),

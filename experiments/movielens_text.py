@@ -29,8 +29,8 @@ from experiments._problem import Problem
 from experiments._rows import Row, Table, product
 from experiments._table import main as run
 from recjax.alignments import Contrast, Reconstruct
+from recjax.checkpoint import tree_digest
 from recjax.data import data_home, make_context, read
-from recjax.evaluation import evaluate
 from recjax.lists import item_lists
 from recjax.models import (
     EASE,
@@ -231,19 +231,11 @@ class TextProblem(Problem):
         params: Params,
         context: Context,
         targets: ItemLists,
-        part: str = "valid",
+        seen: ItemLists | None = None,
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Metrics, and those of single users."""
-        return evaluate(
-            row.model,
-            params,
-            context,
-            targets,
-            seen=self._case.ranked_not[part],
-            ks=self.table.ks,
-            metrics=self.table.metrics,
-            per_user=True,
-        )
+        """Metrics, and those of single users; on valid where nothing is said."""
+        seen = self._case.ranked_not["valid"] if seen is None else seen
+        return super().score(row, params, context, targets, seen)
 
     def test_scores(
         self, row: Row, params: Params, context: Context
@@ -252,8 +244,10 @@ class TextProblem(Problem):
         columns: dict[str, np.ndarray] = {}
         users = np.arange(self._case.spec.num_users)
         for part in ("warm", "cold"):
-            targets = self._case.targets[part]
-            _, found = self.score(row, params, context, targets, part)
+            case = self._case
+            _, found = self.score(
+                row, params, context, case.targets[part], case.ranked_not[part]
+            )
             of_part = found.pop("user")
             users = np.intersect1d(users, of_part)
             for name, values in found.items():
@@ -268,17 +262,10 @@ class TextProblem(Problem):
     def facts(self) -> dict[str, Any]:
         """What the data are."""
         case = self._case
-        parts = {"train": (case.context.users, case.context.items)}
-        for name, lists in case.targets.items():
-            parts[name] = lists
-        digest = hashlib.sha256()
-        for name, arrays in sorted(parts.items()):
-            digest.update(name.encode())
-            for array in arrays:
-                digest.update(np.asarray(array, np.int64).tobytes())
+        train = (case.context.users, case.context.items)
         return {
             "name": self.table.dataset,
-            "split_hash": digest.hexdigest(),
+            "split_hash": tree_digest(case.targets | {"train": train}),
             "users": case.spec.num_users,
             "items": case.spec.num_items,
             "train": len(case.context.users),

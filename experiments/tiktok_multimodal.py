@@ -37,9 +37,8 @@ Their code is not kept, so that no command here gives these five figures.
 
 from collections.abc import Sequence
 
-from experiments._rows import Row, Table, product
+from experiments._rows import Row, Table, product, row_of
 from experiments._table import main as run
-from recjax.models import MODELS
 from recjax.objectives import BPR, Softmax
 from recjax.training import Training
 
@@ -56,44 +55,38 @@ BY_USER = Training(
     patience=5,
 )
 
-
-def _row(name, training=None, published=None, *, grid=(), note="", tried=0, **settings):
-    figures = dict(zip(("recall@20", "ndcg@20"), published or (), strict=False))
-    return Row(MODELS[name](**settings), training, note, grid, tried, figures or None)
-
-
 ROWS = {
-    "Popular": _row("popular"),
-    "ItemKNN": _row(
+    "Popular": row_of("popular"),
+    "ItemKNN": row_of(
         "item_knn", grid=product(neighbours=(20, 100), shrink=(0.0, 5.0, 20.0, 80.0))
     ),
-    "EASE": _row(
+    "EASE": row_of(
         "ease", grid=product(l2=(1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3))
     ),
-    "Turbo-CF": _row(
+    "Turbo-CF": row_of(
         "turbo_cf", grid=product(alpha=(0.6, 0.7, 0.8, 0.9), power=(0.5, 0.7))
     ),
-    "MF": _row("mf", PAIRWISE, (0.0346, 0.0130), objective=BPR(), init_scale=0.1),
-    "NGCF": _row("ngcf", PAIRWISE, (0.0604, 0.0238)),
-    "LightGCN": _row(
+    "MF": row_of("mf", PAIRWISE, (0.0346, 0.0130), objective=BPR(), init_scale=0.1),
+    "NGCF": row_of("ngcf", PAIRWISE, (0.0604, 0.0238)),
+    "LightGCN": row_of(
         "lightgcn", PAIRWISE, (0.0653, 0.0282), objective=BPR(), init_scale=0.1
     ),
-    "LightGCN, softmax": _row("lightgcn", SOFTMAX, tried=21, layers=4),
-    "SGL": _row("sgl", PAIRWISE, (0.0603, 0.0238)),
-    "NCL": _row("ncl", PAIRWISE, (0.0658, 0.0269)),
-    "SimGCL": _row("simgcl", PAIRWISE),
-    "XSimGCL": _row("xsimgcl", PAIRWISE),
-    "DirectAU": _row("directau", PAIRWISE, cosine=False),
-    "VBPR": _row("vbpr", PAIRWISE, (0.0380, 0.0134)),
-    "MMGCN": _row("mmgcn", PAIRWISE, (0.0730, 0.0307)),
-    "LATTICE": _row("lattice", PAIRWISE, (0.0843, 0.0367)),
-    "FREEDOM": _row("freedom", PAIRWISE),
-    "BM3": _row("bm3", PAIRWISE, (0.0957, 0.0404)),
-    "MGCN": _row("mgcn", PAIRWISE),
-    "LGMRec": _row("lgmrec", PAIRWISE, (0.0709, 0.0279)),
-    "MMHCL": _row("mmhcl", BY_USER, (0.1139, 0.0492)),
-    "DiffMM": _row("diffmm", PAIRWISE, (0.1129, 0.0456)),
-    "ModalGCN": _row("modal_gcn", SOFTMAX, tried=95),
+    "LightGCN, softmax": row_of("lightgcn", SOFTMAX, tried=21, layers=4),
+    "SGL": row_of("sgl", PAIRWISE, (0.0603, 0.0238)),
+    "NCL": row_of("ncl", PAIRWISE, (0.0658, 0.0269)),
+    "SimGCL": row_of("simgcl", PAIRWISE),
+    "XSimGCL": row_of("xsimgcl", PAIRWISE),
+    "DirectAU": row_of("directau", PAIRWISE, cosine=False),
+    "VBPR": row_of("vbpr", PAIRWISE, (0.0380, 0.0134)),
+    "MMGCN": row_of("mmgcn", PAIRWISE, (0.0730, 0.0307)),
+    "LATTICE": row_of("lattice", PAIRWISE, (0.0843, 0.0367)),
+    "FREEDOM": row_of("freedom", PAIRWISE),
+    "BM3": row_of("bm3", PAIRWISE, (0.0957, 0.0404)),
+    "MGCN": row_of("mgcn", PAIRWISE),
+    "LGMRec": row_of("lgmrec", PAIRWISE, (0.0709, 0.0279)),
+    "MMHCL": row_of("mmhcl", BY_USER, (0.1139, 0.0492)),
+    "DiffMM": row_of("diffmm", PAIRWISE, (0.1129, 0.0456)),
+    "ModalGCN": row_of("modal_gcn", SOFTMAX, tried=95),
 }
 
 RATES = (1e-3, 3e-3)
@@ -130,16 +123,16 @@ TUNED = {
 }
 
 ABLATION = {
-    "ModalGCN, no last smoothing": _row("modal_gcn", SOFTMAX, smoothing=0.0),
-    "ModalGCN, no features": _row("modal_gcn", SOFTMAX, modal_weight=0.0),
-    "ModalGCN, neither": _row("modal_gcn", SOFTMAX, modal_weight=0.0, smoothing=0.0),
-    "ModalGCN, BPR": _row("modal_gcn", PAIRWISE, objective=BPR(), init_scale=0.1),
-    "ModalGCN, temperature .1": _row(
+    "ModalGCN, no last smoothing": row_of("modal_gcn", SOFTMAX, smoothing=0.0),
+    "ModalGCN, no features": row_of("modal_gcn", SOFTMAX, modal_weight=0.0),
+    "ModalGCN, neither": row_of("modal_gcn", SOFTMAX, modal_weight=0.0, smoothing=0.0),
+    "ModalGCN, BPR": row_of("modal_gcn", PAIRWISE, objective=BPR(), init_scale=0.1),
+    "ModalGCN, temperature .1": row_of(
         "modal_gcn", SOFTMAX, objective=Softmax(temperature=0.1)
     ),
-    "BM3, no features": _row("bm3", PAIRWISE, feature_weight=0.0),
-    "DiffMM, no contrast": _row("diffmm", PAIRWISE, contrast_weight=0.0),
-    "DiffMM, nothing generated": _row(
+    "BM3, no features": row_of("bm3", PAIRWISE, feature_weight=0.0),
+    "DiffMM, no contrast": row_of("diffmm", PAIRWISE, contrast_weight=0.0),
+    "DiffMM, nothing generated": row_of(
         "diffmm", PAIRWISE, contrast_weight=0.0, generated_weight=0.0
     ),
 }

@@ -6,11 +6,6 @@ import os
 # Before JAX starts: the device count is fixed when the backend is made.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
-# Half of the time of the tests would go into optimising programs that run once.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false",
-)
 
 import jax
 import numpy as np

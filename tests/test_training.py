@@ -88,16 +88,19 @@ def test_patience_counts_looks_without_improvement(context, valid):
     assert looks == [epoch % 2 == 0 for epoch in range(1, len(looks) + 1)]
 
 
-@pytest.mark.parametrize("cut", [1, 3])
-def test_an_interrupted_run_ends_bit_for_bit_the_same(context, valid, tmp_path, cut):
-    whole = fit(MODEL, context, SPEC, training=SETTINGS, valid=valid)
+@pytest.mark.parametrize(("cut", "decay"), [(1, 0.0), (3, 0.0), (3, 0.75)])
+def test_an_interrupted_run_ends_bit_for_bit_the_same(
+    context, valid, tmp_path, cut, decay
+):
+    settings = dataclasses.replace(SETTINGS, decay=decay)
+    whole = fit(MODEL, context, SPEC, training=settings, valid=valid)
     seen = []
     with Checkpoints(tmp_path) as checkpoints:
         first = fit(
             MODEL,
             context,
             SPEC,
-            training=SETTINGS,
+            training=settings,
             valid=valid,
             checkpoints=checkpoints,
             on_epoch=seen.append,
@@ -110,11 +113,11 @@ def test_an_interrupted_run_ends_bit_for_bit_the_same(context, valid, tmp_path, 
             MODEL,
             context,
             SPEC,
-            training=SETTINGS,
+            training=settings,
             valid=valid,
             checkpoints=checkpoints,
         )
-        params, epoch = restore_params(MODEL, SPEC, checkpoints, training=SETTINGS)
+        params, epoch = restore_params(MODEL, SPEC, checkpoints, training=settings)
     assert second.records == whole.records
     assert digest(second) == digest(whole)
     assert tree_digest(params) == tree_digest(whole.params)
@@ -259,41 +262,6 @@ def test_the_learning_rate_falls_in_the_last_epochs(context):
         np.testing.assert_allclose(found.params[name], leaf, rtol=1e-3, atol=1e-5)
     plain = fit(MODEL, context, SPEC, training=dataclasses.replace(settings, decay=0.0))
     assert np.abs(plain.params["nodes"] - found.params["nodes"]).max() > 1e-3
-
-
-def test_a_falling_rate_goes_on_where_it_was(context, valid, tmp_path):
-    settings = dataclasses.replace(SETTINGS, decay=0.5)
-    whole = fit(MODEL, context, SPEC, training=settings, valid=valid)
-    epochs = 0
-
-    def after_two():
-        nonlocal epochs
-        epochs += 1
-        return epochs == 2
-
-    fit(
-        MODEL,
-        context,
-        SPEC,
-        training=settings,
-        valid=valid,
-        checkpoints=Checkpoints(tmp_path / "run"),
-        should_stop=after_two,
-    )
-    again = fit(
-        MODEL,
-        context,
-        SPEC,
-        training=settings,
-        valid=valid,
-        checkpoints=Checkpoints(tmp_path / "run"),
-    )
-    assert digest(again) == digest(whole)
-    params, epoch = restore_params(
-        MODEL, SPEC, Checkpoints(tmp_path / "run"), training=settings
-    )
-    assert epoch == whole.best_epoch
-    np.testing.assert_array_equal(params["nodes"], whole.params["nodes"])
 
 
 def test_pairs_by_user_train_as_well(context):

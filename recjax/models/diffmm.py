@@ -68,10 +68,12 @@ class DiffMM:
     `recjax.models._diffusion`, on some users; through it nothing else learns.  Graphs
     are generated once an epoch, and for scoring, then without dropped edges.
 
-    Any number of modalities; w is over those that an item has.  Differs from the
-    released code: denoisers learn from a few users in every step, not from 1024 in ten
-    steps before the epoch; all see the same users and noise.  The contrast is a mean
-    over ``contrast_rows`` of the batch.  Scoring draws nothing.
+    Any number of modalities; w is over those that an item has.
+
+    Differs from the released code: denoisers learn from a few users in every step, not
+    from 1024 in ten steps before the epoch, so that the first graph is one of untrained
+    denoisers; all see the same users and noise.  The contrast is a mean over
+    ``contrast_rows`` of the batch, an unbiased estimate.  Scoring draws nothing.
 
     Examples:
       >>> import jax

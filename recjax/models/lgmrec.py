@@ -50,8 +50,9 @@ class LGMRec:
     user none of whose items has it; a mean is over the items that have it.
 
     Noise and dropout of H are for training only; released code draws noise when it
-    scores, too.  Features stay as they are (there, they are trained), and the contrast
-    is a mean over the batch (there, a sum, of weight 1e-4).
+    scores, too.  Features stay as they are (there, they are trained).  The contrast is
+    a mean over the batch (there, a sum, of weight 1e-4).  Unsure, as from memory: the
+    paper's noise may be logistic, and the released penalty of norms not squared.
 
     Examples:
       >>> import jax

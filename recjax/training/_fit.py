@@ -65,27 +65,32 @@ class Training:
 
 
 def make_optimizer(
-    training: Training, steps: int, learning_rate: Any = None
+    training: Training, num_rows: int, learning_rate: Any = None
 ) -> optax.GradientTransformation:
     """Adam with the learning rate of the settings, which falls in a straight line.
 
     Args:
       training: the settings.
-      steps: gradient steps of an epoch.
+      num_rows: training pairs, of which the steps follow.
       learning_rate: in place of that of the settings, may be traced.
 
     Returns:
       The optimizer; its state counts the steps.
 
     Examples:
-      >>> adam = make_optimizer(Training(epochs=5, decay=0.2), steps=10)
+      >>> adam = make_optimizer(Training(epochs=5, decay=0.2), num_rows=10_000)
     """
     rate = training.learning_rate if learning_rate is None else learning_rate
     if training.decay:
-        total = training.epochs * steps
+        total = training.epochs * _steps(training, num_rows)
         falling = max(1, round(training.decay * total))
         rate = optax.linear_schedule(rate, 0.0, falling, total - falling)
     return optax.adam(rate)
+
+
+def _steps(training: Training, num_rows: int) -> int:
+    """Gradient steps of an epoch."""
+    return -(-num_rows // training.batch_size)
 
 
 class Record(NamedTuple):
@@ -170,8 +175,8 @@ def fit(
       ValueError: the checkpoints belong to another run.
     """
     phases = phases or Phases()
-    steps = -(-context.users.shape[0] // training.batch_size)
-    optimizer = optimizer or make_optimizer(training, steps)
+    num_rows = context.users.shape[0]
+    optimizer = optimizer or make_optimizer(training, num_rows)
     state = init_state(model, optimizer, spec, jax.random.key(training.seed))
     best, best_value, best_epoch, waited = state.params, -np.inf, 0, 0
     records: list[Record] = []
@@ -249,6 +254,7 @@ def fit(
     if valid is None:
         # Theirs alone: whoever trains on donates the state.
         best = jax.tree.map(jnp.copy, best)
+    steps = _steps(training, num_rows)
     return Result(best, state, best_epoch, records, stopped, steps)
 
 
@@ -278,7 +284,7 @@ def restore_params(
       ValueError: there is no checkpoint yet, or it belongs to another run.
     """
     # Its state has the same form whatever the number of steps.
-    optimizer = optimizer or make_optimizer(training, steps=1)
+    optimizer = optimizer or make_optimizer(training, num_rows=1)
 
     def like():
         state = init_state(model, optimizer, spec, jax.random.key(0))
