@@ -383,6 +383,9 @@ def test_rows_of_movielens_text_are_scored_warm_and_cold(tmp_path):
         assert len(row.get("grid_valid", ())) == len(rows[name].grid)
     row, model = found["rows"]["Popular"], rows["Popular"].model
     params = model.solve(case.context)
+    valid, unranked = case.targets["valid"], case.ranked_not["valid"]
+    scores = evaluate(model, params, case.context, valid, seen=unranked, ks=(20,))
+    assert row["runs"][0]["valid"]["recall@20"] == scores["recall@20"] > 0
     for part in ("warm", "cold"):
         _, scores = evaluate(
             model,
