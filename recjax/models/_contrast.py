@@ -78,6 +78,7 @@ def contrast_views(
     *,
     temperature: float,
     own: BatchVectors | None = None,
+    rows: int | None = None,
 ) -> jax.Array:
     """InfoNCE over all users, plus InfoNCE over all items, at the rows of a batch.
 
@@ -87,24 +88,25 @@ def contrast_views(
       temperature: of the cosines.
       own: the vectors of the batch's users and items that are contrasted with every
         view; None contrasts the views with each other, by pairs m < n.
+      rows: so many first rows are contrasted; None for all.
 
     Returns:
       A scalar, the sum of the contrasts.
     """
     total = jnp.zeros(())
-    for side, ids in enumerate((batch.users, batch.items)):
+    for side, ids in enumerate((batch.users[:rows], batch.items[:rows])):
         tables = [view[side] for view in views]
         if own is None:
             both = itertools.combinations(tables, 2)
             pairs = [(left[ids], right) for left, right in both]
         else:
-            pairs = [(own[side], right) for right in tables]
+            pairs = [(own[side][:rows], right) for right in tables]
         for left, right in pairs:
             total += info_nce_loss(
                 left,
                 right[ids],
                 candidates=right,
                 temperature=temperature,
-                where=batch.weight,
+                where=batch.weight[:rows],
             )
     return total

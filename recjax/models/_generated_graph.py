@@ -5,12 +5,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jraph
-
-from recjax.layers import newcomer_sum
-from recjax.models._nodes import split_nodes
-from recjax.sparse import graph_sum
-from recjax.types import Context, Embeddings, ItemLists
 
 
 class GeneratedGraph(NamedTuple):
@@ -65,6 +59,16 @@ def drop_generated(
     return GeneratedGraph(graph.items, *weights)
 
 
+def drop_entries(
+    key: jax.Array, graphs: Mapping[str, GeneratedGraph], *, rate: float
+) -> dict[str, GeneratedGraph]:
+    """`drop_generated` for the graph of each modality."""
+    return {
+        name: drop_generated(jax.random.fold_in(key, number), graphs[name], rate=rate)
+        for number, name in enumerate(sorted(graphs))
+    }
+
+
 def generated_sum(graph: GeneratedGraph, nodes: jax.Array) -> jax.Array:
     """The product of the graph's matrix with nodes.
 
@@ -104,53 +108,3 @@ def generated_newcomer_sum(
     of_items = graph.loops[-len(items) :][best]
     weight = jnp.sqrt(of_items / (1 + best.shape[1]))
     return jnp.einsum("bk,bkd->bd", weight, items[best])
-
-
-def looped_newcomer_sum(
-    own: jax.Array, items: jax.Array, counts: jax.Array, histories: ItemLists
-) -> jax.Array:
-    """What newcomers receive in a graph with loops, items held still.
-
-    Args:
-      own: ``[B, D]`` of the newcomers.
-      items: ``[I, D]``.
-      counts: ``[I]`` training users of each item, without its loop.
-      histories: B lists.
-
-    Returns:
-      ``[B, D]``.
-    """
-    size = jnp.diff(histories.pointer).astype(items.dtype)[:, None]
-    total = newcomer_sum(items, counts + 1, histories)
-    return total * jnp.sqrt(size / (size + 1)) + own / (size + 1)
-
-
-def generated_views(
-    graph: jraph.GraphsTuple,
-    graphs: Mapping[str, GeneratedGraph],
-    nodes: jax.Array,
-    looks: Mapping[str, jax.Array],
-    context: Context,
-) -> list[Embeddings]:
-    """For each modality m, ``c + A c`` with ``c = G_m [U; n_m]``.
-
-    Args:
-      graph: A.
-      graphs: G by modality.
-      nodes: ``[U + I, D]``, of which the users' rows are U.
-      looks: n ``[I, D]`` by modality.
-      context: the training data.
-
-    Returns:
-      A view a modality, in the order of their names; one product with A serves all.
-    """
-    users = split_nodes(nodes, context).users
-    views = jnp.stack(
-        [
-            generated_sum(graphs[m], jnp.concatenate([users, looks[m]]))
-            for m in sorted(looks)
-        ],
-        axis=1,
-    )
-    both = split_nodes(views + graph_sum(graph, views), context)
-    return [Embeddings(*(x[:, m] for x in both)) for m in range(len(looks))]

@@ -205,6 +205,28 @@ def depend_on_hyperedges(
     return jnp.where(has[:, None], rows, 0)
 
 
+def collect_by_hyperedges(rows: jax.Array, items: jax.Array, layers: int) -> jax.Array:
+    """What learned hyperedges hold, ``H^T (H H^T)^{layers - 1} X``.
+
+    Args:
+      rows: H ``[I, Q]``, from `depend_on_hyperedges`.
+      items: X ``[I, D]``.
+      layers: steps from items to hyperedges.
+
+    Returns:
+      ``[Q, D]``.
+
+    Examples:
+      >>> rows, items = jnp.array([[1.0], [0.5]]), jnp.array([[2.0], [4.0]])
+      >>> collect_by_hyperedges(rows, items, 2).tolist()
+      [[5.0]]
+    """
+    hyperedges = rows.T @ items
+    for _ in range(layers - 1):
+        hyperedges = rows.T @ (rows @ hyperedges)
+    return hyperedges
+
+
 def _ratio(x: jax.Array, counts: jax.Array) -> jax.Array:
     """``x / counts``, and 0 where nothing was counted."""
     return jnp.where(counts > 0, x / jnp.maximum(counts, 1), 0)

@@ -3,26 +3,24 @@ r"""DiffMM: graphs that a diffusion model makes of each modality."""
 import dataclasses
 from typing import Any, Literal, TypeAlias
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from recjax.graphs import make_graph
-from recjax.layers import fuse_sum, unit_length
+from recjax.layers import unit_length
 from recjax.losses import table_l2_loss
 from recjax.models._contrast import contrast_views
+from recjax.models._diffmm_nodes import (
+    looped_newcomer_sum,
+    main_newcomers,
+    main_nodes,
+    modality_views,
+)
 from recjax.models._diffusion import Diffusion
 from recjax.models._dot import dot_bound, dot_score
-from recjax.models._features import check_features, project_features
-from recjax.models._generated_graph import (
-    GeneratedGraph,
-    drop_generated,
-    generated_newcomer_sum,
-    generated_sum,
-    generated_views,
-    looped_newcomer_sum,
-)
+from recjax.models._features import check_features, init_projections, project_features
+from recjax.models._generated_graph import GeneratedGraph, drop_entries
 from recjax.models._nodes import (
     batch_nodes,
     comparable,
@@ -35,7 +33,6 @@ from recjax.objectives import BPR, Objective
 from recjax.sparse import graph_sum, take_rows
 from recjax.types import (
     Batch,
-    BatchVectors,
     Context,
     Embeddings,
     ItemLists,
@@ -44,7 +41,6 @@ from recjax.types import (
     prepared,
 )
 
-Arrays: TypeAlias = dict[str, jax.Array]
 Graphs: TypeAlias = dict[str, GeneratedGraph]
 
 
@@ -124,19 +120,16 @@ class DiffMM:
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """P and projections by Glorot; for the denoisers see `init_denoiser`."""
-        key, nodes_key = jax.random.split(key)
-        spec = spec._replace(num_attributes=0)
-        projections, denoisers = {}, {}
-        for name, width in sorted(spec.features):
-            key, one, two = jax.random.split(key, 3)
-            kernel = nn.initializers.glorot_uniform()(one, (width, self.dim))
-            projections[name] = {"kernel": kernel, "bias": jnp.zeros(self.dim)}
-            denoisers[name] = self.diffusion.init(two, spec.num_items)
+        keys, spec = jax.random.split(key, 3), spec._replace(num_attributes=0)
+        names = sorted(name for name, _ in spec.features)
+        of_names = zip(names, jax.random.split(keys[2], len(names)), strict=True)
         return {
-            **init_glorot_nodes(nodes_key, spec, self.dim),
-            "projections": projections,
-            "weights": jnp.zeros(len(projections)),
-            "denoisers": denoisers,
+            **init_glorot_nodes(keys[0], spec, self.dim),
+            "projections": init_projections(keys[1], spec, self.dim),
+            "weights": jnp.zeros(len(names)),
+            "denoisers": {
+                name: self.diffusion.init(key, spec.num_items) for name, key in of_names
+            },
         }
 
     def prepare(self, context: Context) -> dict[str, Any]:
@@ -153,42 +146,13 @@ class DiffMM:
 
     def refresh(self, params: Params, context: Context, key: jax.Array) -> Context:
         """The generated graphs of an epoch, some of their entries dropped."""
-        graphs = self._graphs(params, context)
-        for number, name in enumerate(sorted(graphs)):
-            own = jax.random.fold_in(key, number)
-            graphs[name] = drop_generated(own, graphs[name], rate=self.dropout)
+        graphs = drop_entries(key, self._graphs(params, context), rate=self.dropout)
         return context._replace(prepared=context.prepared | {"generated": graphs})
-
-    def _mix(
-        self, params: Params, values: Arrays, present: Arrays | None = None
-    ) -> jax.Array:
-        """The sum of ``w_m x_m``, w over those that are present."""
-        weights = dict(
-            zip(sorted(values), jax.nn.softmax(params["weights"]), strict=True)
-        )
-        return fuse_sum(values, weights, present, normalise=True)
-
-    def _main(
-        self, params: Params, context: Context, looks: Arrays, graphs: Graphs
-    ) -> tuple[jax.Array, jax.Array]:
-        """M, and the sum of ``w n``.
-
-        Products with A are linear, so that modalities are mixed before them.
-        """
-        graph, nodes = prepared(context, "graph"), params["nodes"]
-        users, items = split_nodes(nodes, context)
-        present = {name: context.features[name].present for name in looks}
-        mixed = self._mix(params, looks, present)
-        first = graph_sum(graph, jnp.concatenate([users, mixed]))
-        second = graph_sum(graph, jnp.concatenate([first[: len(users)], items]))
-        received = {m: generated_sum(graphs[m], nodes) for m in looks}
-        main = first + second + self.generated_weight * self._mix(params, received)
-        return main, mixed
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """The vectors E, of unit length under a cosine objective."""
-        looks = _looks(project_features(params["projections"], context))
-        main, _ = self._main(params, context, looks, self._graphs(params, context))
+        graphs, weight = self._graphs(params, context), self.generated_weight
+        main = main_nodes(params, context, graphs, weight=weight)
         nodes = main + graph_sum(prepared(context, "graph"), main)
         nodes += self.residual_weight * unit_length(main)
         return comparable(self.objective, split_nodes(nodes, context))
@@ -197,20 +161,13 @@ class DiffMM:
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers receive from their items, and from those generated for them."""
-        graphs = self._graphs(params, context)
-        looks = _looks(project_features(params["projections"], context))
-        main, mixed = self._main(params, context, looks, graphs)
-        items, counts = split_nodes(params["nodes"], context).items, context.item_counts
-        best = self.diffusion.generate(
-            params["denoisers"], histories, self.generated_items
-        )
-        received = {m: generated_newcomer_sum(graphs[m], items, best[m]) for m in best}
-        nothing = jnp.zeros((len(histories.pointer) - 1, self.dim))
-        first = looped_newcomer_sum(nothing, mixed, counts, histories)
-        own = first + looped_newcomer_sum(first, items, counts, histories)
-        own += self.generated_weight * self._mix(params, received)
-        of_items = split_nodes(main, context).items
-        users = own + looped_newcomer_sum(own, of_items, counts, histories)
+        graphs, weight = self._graphs(params, context), self.generated_weight
+        main = main_nodes(params, context, graphs, weight=weight)
+        denoisers, k = params["denoisers"], self.generated_items
+        best = self.diffusion.generate(denoisers, histories, k)
+        own = main_newcomers(params, context, graphs, best, histories, weight=weight)
+        items, counts = split_nodes(main, context).items, context.item_counts
+        users = own + looped_newcomer_sum(own, items, counts, histories)
         users += self.residual_weight * unit_length(own)
         return state._replace(users=comparable(self.objective, users))
 
@@ -219,30 +176,24 @@ class DiffMM:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective on E, L2 on P, the contrast, and the denoisers' own loss."""
         rows = batch_nodes(context, batch)
-        features = project_features(params["projections"], context)
-        looks, table = _looks(features), params["nodes"]
-        graph, graphs = prepared(context, "graph"), prepared(context, "generated")
-        main, _ = self._main(params, context, looks, graphs)
+        table, graphs = params["nodes"], prepared(context, "generated")
+        main = main_nodes(params, context, graphs, weight=self.generated_weight)
         main, own = take_rows(main, rows)
-        nodes = own + graph_sum(graph, main)[rows]
+        nodes = own + graph_sum(prepared(context, "graph"), main)[rows]
         nodes += self.residual_weight * unit_length(own)
         vectors = split_batch(nodes, batch)
         objective = self.objective(vectors, context, batch)
-        few, is_main = slice(self.contrast_rows), self.contrast == "main"
         contrast = contrast_views(
-            generated_views(graph, graphs, table, looks, context),
-            Batch(*(x[few] for x in batch)),
+            modality_views(params, context, graphs),
+            batch,
             temperature=self.temperature,
-            own=BatchVectors(*(x[few] for x in vectors)) if is_main else None,
+            own=vectors if self.contrast == "main" else None,
+            rows=self.contrast_rows,
         )
-        items = split_nodes(table, context).items
-        denoisers = params["denoisers"]
+        features = project_features(params["projections"], context)
+        items, denoisers = split_nodes(table, context).items, params["denoisers"]
         denoising = self.diffusion.loss(key, denoisers, context, features, items)
         loss = objective + self.l2 * table_l2_loss(table)
         loss += self.contrast_weight * contrast + denoising
         aux = {"objective": objective, "contrast": contrast, "denoising": denoising}
         return loss, aux
-
-
-def _looks(features: Arrays) -> Arrays:
-    return jax.tree.map(unit_length, features)

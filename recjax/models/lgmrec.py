@@ -12,7 +12,7 @@ from recjax.layers import propagate, unit_length
 from recjax.models._contrast import contrast_views
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._features import check_features, feature_values
-from recjax.models._hyperedges import depend_on_hyperedges
+from recjax.models._hyperedges import collect_by_hyperedges, depend_on_hyperedges
 from recjax.models._nodes import (
     batch_nodes,
     comparable,
@@ -140,9 +140,7 @@ class LGMRec:
                 dropout=self.dropout,
             )
             of_users, of_items = jnp.split(rows, [len(users)])
-            hyperedges = of_items.T @ items
-            for _ in range(self.hyperedge_layers - 1):
-                hyperedges = of_items.T @ (of_items @ hyperedges)
+            hyperedges = collect_by_hyperedges(of_items, items, self.hyperedge_layers)
             found.append(Embeddings(of_users @ hyperedges, of_items @ hyperedges))
         return found
 
