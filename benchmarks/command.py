@@ -45,12 +45,12 @@ class Option(NamedTuple):
 
     Attributes:
       name: of the keyword; ``batch_size`` is ``--batch-size``.
-      default: a number.
+      default: a number or a word.
       help: what it is.
     """
 
     name: str
-    default: float
+    default: float | str
     help: str
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from recjax.data import read, split
 from recjax.lists import distinct
-from recjax.types import Interactions, Spec
+from recjax.types import Feature, Interactions, Spec
 
 
 class Problem(NamedTuple):
@@ -19,12 +19,14 @@ class Problem(NamedTuple):
       spec: its sizes.
       train: distinct pairs.
       test: pairs that are not among them.
+      features: item feature tables by name.
     """
 
     name: str
     spec: Spec
     train: Interactions
     test: Interactions
+    features: dict[str, Feature] = {}  # noqa: RUF012 - never mutated
 
     def describe(self) -> dict:
         """Sizes, for the results."""
@@ -66,7 +68,7 @@ def load(source: str) -> Problem:
     train, test = (
         _distinct(log.interactions.take(rows), spec) for rows in (~is_test, is_test)
     )
-    return Problem(Path(source).name, spec, train, test)
+    return Problem(Path(source).name, spec, train, test, log.features)
 
 
 def most_pairs(nodes: int) -> int:

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import (
     attention,
     command,
+    epoch,
     evaluate,
     fusion,
     growth,
@@ -25,6 +26,7 @@ from benchmarks import (
     train_step,
 )
 from benchmarks.timing import Times
+from recjax.types import Feature
 
 SETTINGS = command.Settings(dim=8, repeats=2, copy=1e9)
 PROBLEM = problems.synthetic(80, 400)
@@ -160,6 +162,11 @@ BENCHMARKS = {
         {"seeds": 2, "grid": 2, "layers": 1, "batch_size": 32, "steps": 2},
         ["one program of 4 runs", "one by one, settings as arguments"],
     ),
+    "epoch": (
+        epoch,
+        {"models": "mf,lightgcn", "batch_size": 64},
+        ["mf", "lightgcn"],
+    ),
     "fusion": (fusion, {"modalities": 2}, ["fuse_sum", "fuse_experts", "film"]),
 }
 
@@ -178,6 +185,17 @@ def test_each_benchmark_measures_and_renders(name):
     assert f"## {name}: synthetic:80x400" in text and found["device"] in text
     for case in cases:
         assert f"| {case} " in text
+
+
+def test_an_epoch_is_one_of_a_model_that_is_trained_with_the_features_it_reads():
+    with pytest.raises(ValueError, match="'popular': give names out of"):
+        epoch.measure(PROBLEM, SETTINGS, models="popular")
+    with pytest.raises(ValueError, match="features"):
+        epoch.measure(PROBLEM, SETTINGS, models="vbpr")
+    look = Feature(np.ones((PROBLEM.spec.num_items, 3)), np.ones(40, bool))
+    problem = PROBLEM._replace(features={"look": look})
+    found = epoch.measure(problem, SETTINGS, models="vbpr", batch_size=64)
+    assert found["rows"][0]["interactions_per_second"] > 0
 
 
 def test_a_study_is_timed_at_equal_losses_only(monkeypatch):
