@@ -5,8 +5,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
+from recjax.sharding import table_shardings
 from recjax.types import Context, Params, Recommender, Spec
 
 # Negatives that an epoch may draw before its steps, 256 MiB, and how many at a time.
@@ -37,6 +39,8 @@ def init_state(
     optimizer: optax.GradientTransformation,
     spec: Spec,
     key: jax.Array,
+    *,
+    mesh: Mesh | None = None,
 ) -> State:
     """Fresh parameters and optimizer state.
 
@@ -45,6 +49,8 @@ def init_state(
       optimizer: from optax.
       spec: sizes of the dataset.
       key: a PRNG key.
+      mesh: where they lie, see `recjax.sharding.table_shardings`; they are made there,
+        so that no device ever holds a whole table.
 
     Returns:
       The state before the first epoch.
@@ -57,9 +63,16 @@ def init_state(
       >>> state.params["nodes"].shape, int(state.epoch)
       ((7, 2), 0)
     """
-    init_key, run_key = jax.random.split(key)
-    params = model.init(init_key, spec)
-    return State(params, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
+
+    def init(key):
+        init_key, run_key = jax.random.split(key)
+        params = model.init(init_key, spec)
+        return State(params, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
+
+    if mesh is None:
+        return init(key)
+    where = table_shardings(jax.eval_shape(init, key), spec, mesh)
+    return jax.jit(init, out_shardings=where)(key)
 
 
 def make_epoch(
@@ -68,6 +81,7 @@ def make_epoch(
     *,
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
+    mesh: Mesh | None = None,
 ) -> jax.stages.Wrapped:
     """One pass over the training pairs as one compiled call: a scan over its steps.
 
@@ -80,6 +94,9 @@ def make_epoch(
       optimizer: from optax.
       batch_size: B.
       pairs: see `Training`.
+      mesh: its axis ``data`` splits the rows of each batch; the state and the context
+        lie on it, see `init_state` and `recjax.sharding.shard_context`.  What is drawn
+        and computed is the same on any mesh, but for the order of sums.
 
     Returns:
       A jitted function from (state, context) to the next state and the logs of each
@@ -123,6 +140,9 @@ def make_epoch(
             batch = make_batch(
                 negative_key, context, users, items, weight, model.num_negatives
             )
+            if mesh is not None:
+                rows = NamedSharding(mesh, PartitionSpec("data"))
+                batch = jax.lax.with_sharding_constraint(batch, rows)
             return batch, loss_key
 
         def step(carry, xs):
