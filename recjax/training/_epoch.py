@@ -1,15 +1,18 @@
 """The state of training, and one epoch of it as one compiled scan."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from recjax.reduce import BATCH_AXIS
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
 from recjax.sharding import table_shardings
-from recjax.types import Context, Params, Recommender, Spec
+from recjax.types import Batch, Context, Params, Recommender, Spec
 
 # Negatives that an epoch may draw before its steps, 256 MiB, and how many at a time.
 # An accelerator waits for the host in every round of the search for a negative, so
@@ -81,8 +84,8 @@ def make_epoch(
     *,
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
-    mesh: Mesh | None = None,
-) -> jax.stages.Wrapped:
+    parallel: Mesh | Literal["pmap"] | None = None,
+) -> Callable[[State, Context], tuple[State, dict[str, jax.Array]]]:
     """One pass over the training pairs as one compiled call: a scan over its steps.
 
     Shuffling, negatives, gradients and updates all happen on the device; the given
@@ -94,9 +97,11 @@ def make_epoch(
       optimizer: from optax.
       batch_size: B.
       pairs: see `Training`.
-      mesh: its axis ``data`` splits the rows of each batch; the state and the context
-        lie on it, see `init_state` and `recjax.sharding.shard_context`.  What is drawn
-        and computed is the same on any mesh, but for the order of sums.
+      parallel: a mesh, whose axis ``data`` splits the rows of each batch, and on which
+        the state and the context lie (`init_state`, `recjax.sharding.shard_context`);
+        or ``"pmap"``, where every device has all of both, its own rows of the batch
+        (`recjax.types.SplitRecommender`), and the mean of all gradients.  What is
+        drawn and computed is the same on any devices, but for the order of sums.
 
     Returns:
       A jitted function from (state, context) to the next state and the logs of each
@@ -118,7 +123,11 @@ def make_epoch(
       (1, [2.0, 1.0])
     """
 
-    def run_epoch(state: State, context: Context):
+    axis = None
+    if parallel == "pmap":
+        axis = BATCH_AXIS if getattr(model, "splits_batch", False) else "devices"
+
+    def run_epoch(state: State, context: Context, device: jax.Array | None = None):
         num_rows = context.users.shape[0]
         order_key, steps_key = jax.random.split(
             jax.random.fold_in(state.key, state.epoch)
@@ -140,20 +149,27 @@ def make_epoch(
             batch = make_batch(
                 negative_key, context, users, items, weight, model.num_negatives
             )
-            if mesh is not None:
-                rows = NamedSharding(mesh, PartitionSpec("data"))
+            if isinstance(parallel, Mesh):
+                rows = NamedSharding(parallel, PartitionSpec("data"))
                 batch = jax.lax.with_sharding_constraint(batch, rows)
             return batch, loss_key
 
         def step(carry, xs):
             params, opt_state = carry
             batch, loss_key = xs if is_ahead else draw(xs)
+            num_rows = jnp.sum(batch.weight)
+            if axis == BATCH_AXIS:
+                batch = _own_rows(batch, device)
             (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
                 params, context, batch, loss_key
             )
+            if axis is not None:
+                # Each device has the loss of the whole batch, and its derivative by
+                # what was computed there, times the number of devices.
+                grads = jax.lax.pmean(grads, axis)
             updates, opt_state = optimizer.update(grads, opt_state, params)
             params = optax.apply_updates(params, updates)
-            logs = {"loss": loss, "rows": jnp.sum(batch.weight)} | aux
+            logs = {"loss": loss, "rows": num_rows} | aux
             return (params, opt_state), logs
 
         xs = (jnp.arange(rows.shape[0]), rows, weight)
@@ -166,4 +182,27 @@ def make_epoch(
         )
         return State(params, opt_state, state.key, state.epoch + 1), logs
 
-    return jax.jit(run_epoch, donate_argnums=0)
+    if axis is None:
+        return jax.jit(run_epoch, donate_argnums=0)
+    mapped = jax.pmap(
+        run_epoch,
+        axis_name=axis,
+        in_axes=(None, None, 0),
+        out_axes=None,
+        donate_argnums=0,
+    )
+    numbers = np.arange(jax.process_index() * jax.local_device_count(),  # noqa
+                        (jax.process_index() + 1) * jax.local_device_count())
+    return lambda state, context: mapped(state, context, numbers)
+
+
+def _own_rows(batch: Batch, device: jax.Array) -> Batch:
+    """The rows of one of the devices; the last ones get padding."""
+    parts = jax.lax.axis_size(BATCH_AXIS)
+    size = -(-len(batch.users) // parts)
+
+    def take(x):
+        pad = ((0, size * parts - len(x)), *((0, 0),) * (x.ndim - 1))
+        return jax.lax.dynamic_slice_in_dim(jnp.pad(x, pad), device * size, size)
+
+    return Batch(*map(take, batch))
