@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jraph
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from recjax.sparse import Exchange, make_shards
 from recjax.types import Spec
@@ -95,18 +95,26 @@ def shard_graph(
     along, whole = (
         NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("model",), ())
     )
-    edges = {name: jax.device_put(pad(x), along) for name, x in features.items()}
     layout = layout._replace(
-        row_pointer=jax.device_put(layout.row_pointer, whole),
-        reverse=jax.device_put(layout.reverse, along),
-        shards=jax.device_put(layout.shards, along),
+        row_pointer=put(layout.row_pointer, whole),
+        reverse=put(layout.reverse, along),
+        shards=jax.tree.map(lambda x: put(x, along), layout.shards),
     )
     fields: dict[str, Any] = {
-        "edges": edges,
-        "senders": jax.device_put(senders, along),
-        "receivers": jax.device_put(receivers, along),
+        "edges": {name: put(pad(x), along) for name, x in features.items()},
+        "senders": put(senders, along),
+        "receivers": put(receivers, along),
         "globals": {**extra, "layout": layout},
-        "n_node": jax.device_put(graph.n_node, whole),
-        "n_edge": jax.device_put(graph.n_edge, whole),
+        "n_node": put(graph.n_node, whole),
+        "n_edge": put(graph.n_edge, whole),
     }
     return graph._replace(**fields)
+
+
+def put(x: Any, sharding: Sharding) -> jax.Array:
+    """An array that every process has, on devices of which each has some.
+
+    Each process moves the parts of its own devices.
+    """
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])

@@ -1,15 +1,31 @@
 """The mesh of devices, and the words that describe it."""
 
-import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh
 
+from recjax.sparse import Exchange
+
 AXES = ("data", "model")
 """Rows of a batch are split over ``data``, rows of tables and graphs over ``model``."""
+
+
+class Parallel(NamedTuple):
+    """How a run is spread over devices.
+
+    Attributes:
+      mesh: from `make_mesh`.
+      pmap: whether a step is a `jax.pmap`, with all of tables and graph on each device;
+        else XLA divides it over the mesh.
+      exchange: how features travel along ``model``, see `recjax.sparse.make_shards`.
+    """
+
+    mesh: Mesh
+    pmap: bool = False
+    exchange: Exchange = "gather"
 
 
 def make_mesh(
@@ -47,42 +63,44 @@ def make_mesh(
     return Mesh(chosen, AXES, axis_types=(AxisType.Auto,) * 2)
 
 
-def read_parallel(text: str) -> Mesh | Literal["pmap"] | None:
+def read_parallel(text: str) -> Parallel | None:
     """What ``--parallel`` says.
 
     Args:
       text: ``none``, ``pmap``, or ``mesh:data=D,model=M``, of which either may be left
-        out.
+        out; ``exchange=ring`` may be added.
 
     Returns:
-      None, ``"pmap"``, or the mesh.
+      None on one device, else how the run is spread.
 
     Raises:
-      ValueError: it is none of these, or there are too few devices.
+      ValueError: it is none of these, there are too few devices, or some process would
+        have nothing to do.
 
     Examples:
-      >>> read_parallel("none"), read_parallel("pmap")
-      (None, 'pmap')
-      >>> dict(read_parallel("mesh:data=1").shape)
+      >>> dict(read_parallel("mesh:data=1").mesh.shape)
       {'data': 1, 'model': 1}
     """
     if text == "none":
         return None
     if text == "pmap":
-        return "pmap"
+        return Parallel(make_mesh(), pmap=True)
     kind, _, words = text.partition(":")
-    sizes: dict[str, int] = {}
+    found: dict[str, str] = {}
     for word in words.split(","):
-        name, _, size = word.partition("=")
-        if kind != "mesh" or name not in AXES or name in sizes or not size.isdecimal():
+        name, _, value = word.partition("=")
+        is_size = name in AXES and value.isdecimal()
+        is_exchange = name == "exchange" and value in ("gather", "ring")
+        if kind != "mesh" or name in found or not (is_size or is_exchange):
             raise ValueError(
                 f"parallel {text!r}: use none, pmap, or a mesh such as "
-                "mesh:data=4,model=2"
+                "mesh:data=4,model=2 or mesh:model=8,exchange=ring"
             )
-        sizes[name] = int(size)
-    mesh = make_mesh(**sizes)
-    if math.prod(mesh.shape.values()) < jax.process_count():
-        raise ValueError(
-            f"parallel {text!r} leaves out some of the {jax.process_count()} processes"
-        )
-    return mesh
+        found[name] = value
+    mesh = make_mesh(**{name: int(found[name]) for name in AXES if name in found})
+    idle = set(range(jax.process_count())) - {
+        device.process_index for device in mesh.devices.flat
+    }
+    if idle:
+        raise ValueError(f"parallel {text!r} has no device of process {min(idle)}")
+    return Parallel(mesh, exchange="ring" if "ring" in found.values() else "gather")

@@ -6,8 +6,8 @@ import jax
 import jraph
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from recjax.sharding._graph import shard_graph
-from recjax.sparse import Exchange
+from recjax.sharding._graph import put, shard_graph
+from recjax.sharding._mesh import Parallel
 from recjax.types import Context, Spec
 
 
@@ -49,16 +49,36 @@ def table_shardings(tree: Any, spec: Spec, mesh: Mesh) -> Any:
     return jax.tree.map(place, tree)
 
 
-def shard_context(
-    context: Context, mesh: Mesh, *, exchange: Exchange = "gather"
-) -> Context:
+def spec_of(context: Context) -> Spec:
+    """The numbers of users, items and attributes of training data.
+
+    Args:
+      context: the training data.
+
+    Returns:
+      A spec without features.
+
+    Examples:
+      >>> import numpy as np
+      >>> from recjax.data.graph import make_context
+      >>> from recjax.types import Interactions
+      >>> train = Interactions(np.array([0]), np.array([0]))
+      >>> spec_of(make_context(train, Spec(1, 2, 3)))[:3]
+      (1, 2, 3)
+    """
+    users, items = context.seen.pointer.shape[0] - 1, context.item_counts.shape[0]
+    extra: Any = context.graph.globals
+    nodes = extra["layout"].row_pointer.shape[0] - 1
+    return Spec(users, items, nodes - users - items)
+
+
+def shard_context(context: Context, parallel: Parallel | None) -> Context:
     """The training data on all devices: graphs by edges, the rest whole on each.
 
     Args:
       context: prepared where the model asks for it, of a spec from `pad_spec`.
-      mesh: from `make_mesh`.
-      exchange: see `shard_graph`; a graph that this refuses, such as one with weights
-        that are not symmetric, is whole on each device too.
+      parallel: how the run is spread; a graph that `shard_graph` refuses, such as one
+        with weights that are not symmetric, is whole on each device too.
 
     Returns:
       The context.
@@ -70,19 +90,23 @@ def shard_context(
       >>> from recjax.types import Interactions
       >>> train = Interactions(np.array([0]), np.array([0]))
       >>> context = make_context(train, Spec(num_users=1, num_items=1))
-      >>> context = shard_context(context, make_mesh(1, 1))
-      >>> context.graph.senders.sharding.spec
-      PartitionSpec('model',)
+      >>> context = shard_context(context, Parallel(make_mesh(1, 1)))
+      >>> context.users.sharding.spec
+      PartitionSpec()
     """
+    if parallel is None:
+        return context
+    mesh = parallel.mesh
     whole = NamedSharding(mesh, PartitionSpec())
 
     def place(x):
-        if isinstance(x, jraph.GraphsTuple):
+        # Of one part nothing is to be exchanged.
+        if isinstance(x, jraph.GraphsTuple) and mesh.shape["model"] > 1:
             try:
-                return shard_graph(x, mesh, exchange=exchange)
+                return shard_graph(x, mesh, exchange=parallel.exchange)
             except ValueError:
-                return jax.device_put(x, whole)
-        return jax.device_put(x, whole)
+                pass
+        return jax.tree.map(lambda array: put(array, whole), x)
 
     return jax.tree.map(
         place, context, is_leaf=lambda x: isinstance(x, jraph.GraphsTuple)

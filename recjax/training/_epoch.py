@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recjax.reduce import BATCH_AXIS
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
-from recjax.sharding import table_shardings
+from recjax.sharding import Parallel, spec_of, table_shardings
 from recjax.types import Batch, Context, Params, Recommender, Spec
 
 # Negatives that an epoch may draw before its steps, 256 MiB, and how many at a time.
@@ -75,7 +75,13 @@ def init_state(
     if mesh is None:
         return init(key)
     where = table_shardings(jax.eval_shape(init, key), spec, mesh)
-    return jax.jit(init, out_shardings=where)(key)
+    # As numbers, which any device of any process may take.
+    words, kind = np.asarray(jax.random.key_data(key)), jax.random.key_impl(key)
+
+    def make(words):
+        return init(jax.random.wrap_key_data(words, impl=kind))
+
+    return jax.jit(make, out_shardings=where)(words)
 
 
 def make_epoch(
@@ -84,7 +90,7 @@ def make_epoch(
     *,
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
-    parallel: Mesh | Literal["pmap"] | None = None,
+    parallel: Parallel | None = None,
 ) -> Callable[[State, Context], tuple[State, dict[str, jax.Array]]]:
     """One pass over the training pairs as one compiled call: a scan over its steps.
 
@@ -97,10 +103,10 @@ def make_epoch(
       optimizer: from optax.
       batch_size: B.
       pairs: see `Training`.
-      parallel: a mesh, whose axis ``data`` splits the rows of each batch, and on which
-        the state and the context lie (`init_state`, `recjax.sharding.shard_context`);
-        or ``"pmap"``, where every device has all of both, its own rows of the batch
-        (`recjax.types.SplitRecommender`), and the mean of all gradients.  What is
+      parallel: how the step is spread over devices, on which the state and the context
+        lie (`init_state`, `recjax.sharding.shard_context`).  The axis ``data`` splits
+        the rows of each batch.  With pmap every device has its own rows
+        (`recjax.types.SplitRecommender`) and takes the mean of all gradients.  What is
         drawn and computed is the same on any devices, but for the order of sums.
 
     Returns:
@@ -124,7 +130,7 @@ def make_epoch(
     """
 
     axis = None
-    if parallel == "pmap":
+    if parallel is not None and parallel.pmap:
         axis = BATCH_AXIS if getattr(model, "splits_batch", False) else "devices"
 
     def run_epoch(state: State, context: Context, device: jax.Array | None = None):
@@ -149,8 +155,8 @@ def make_epoch(
             batch = make_batch(
                 negative_key, context, users, items, weight, model.num_negatives
             )
-            if isinstance(parallel, Mesh):
-                rows = NamedSharding(parallel, PartitionSpec("data"))
+            if parallel is not None and not parallel.pmap:
+                rows = NamedSharding(parallel.mesh, PartitionSpec("data"))
                 batch = jax.lax.with_sharding_constraint(batch, rows)
             return batch, loss_key
 
@@ -180,19 +186,28 @@ def make_epoch(
         (params, opt_state), logs = jax.lax.scan(
             step, (state.params, state.opt_state), xs
         )
-        return State(params, opt_state, state.key, state.epoch + 1), logs
+        state = State(params, opt_state, state.key, state.epoch + 1)
+        if parallel is not None and not parallel.pmap:
+            # Where they were, and nowhere that XLA may prefer.
+            where = table_shardings(state, spec_of(context), parallel.mesh)
+            state = jax.lax.with_sharding_constraint(state, where)
+            logs = jax.lax.with_sharding_constraint(
+                logs, NamedSharding(parallel.mesh, PartitionSpec())
+            )
+        return state, logs
 
     if axis is None:
         return jax.jit(run_epoch, donate_argnums=0)
+    devices = parallel.mesh.devices.ravel().tolist()
     mapped = jax.pmap(
         run_epoch,
         axis_name=axis,
         in_axes=(None, None, 0),
         out_axes=None,
+        devices=devices,
         donate_argnums=0,
     )
-    numbers = np.arange(jax.process_index() * jax.local_device_count(),  # noqa
-                        (jax.process_index() + 1) * jax.local_device_count())
+    numbers = np.flatnonzero([d.process_index == jax.process_index() for d in devices])
     return lambda state, context: mapped(state, context, numbers)
 
 
