@@ -3,9 +3,20 @@
 from recjax.sharding._graph import pad_spec, put, shard_graph
 from recjax.sharding._mesh import Parallel, make_mesh, read_parallel
 from recjax.sharding._place import shard_context, spec_of, table_shardings
+from recjax.sharding._processes import (
+    any_process,
+    gather_rows,
+    join,
+    leave,
+    wait_for_all,
+)
 
 __all__ = [
     "Parallel",
+    "any_process",
+    "gather_rows",
+    "join",
+    "leave",
     "make_mesh",
     "pad_spec",
     "put",
@@ -14,4 +25,5 @@ __all__ = [
     "shard_graph",
     "spec_of",
     "table_shardings",
+    "wait_for_all",
 ]

@@ -128,7 +128,6 @@ def make_epoch(
       >>> int(state.epoch), logs["rows"].tolist()
       (1, [2.0, 1.0])
     """
-
     axis = None
     if parallel is not None and parallel.pmap:
         axis = BATCH_AXIS if getattr(model, "splits_batch", False) else "devices"
