@@ -1,0 +1,29 @@
+"""Many devices: one mesh, and where the arrays of a run lie on it."""
+
+from recjax.sharding._graph import pad_spec, put, shard_graph
+from recjax.sharding._mesh import Parallel, make_mesh, read_parallel
+from recjax.sharding._place import shard_context, spec_of, table_shardings
+from recjax.sharding._processes import (
+    any_process,
+    gather_rows,
+    join,
+    leave,
+    wait_for_all,
+)
+
+__all__ = [
+    "Parallel",
+    "any_process",
+    "gather_rows",
+    "join",
+    "leave",
+    "make_mesh",
+    "pad_spec",
+    "put",
+    "read_parallel",
+    "shard_context",
+    "shard_graph",
+    "spec_of",
+    "table_shardings",
+    "wait_for_all",
+]
