@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 _log = logging.getLogger("recjax")
 
@@ -97,7 +99,8 @@ class Checkpoints:
     def save(self, epoch: int, tree: Any, record: dict[str, Any]) -> None:
         """Writes a checkpoint in the background.
 
-        The arrays are copied first: the next step may overwrite the buffers of a
+        Of several processes each writes what its devices hold, and all call this.  On
+        a CPU the arrays are copied first: the next step may overwrite the buffers of a
         donated state while Orbax is still writing.
 
         Args:
@@ -108,13 +111,13 @@ class Checkpoints:
         Raises:
           OSError: the disk is full; the failure may be that of the save before.
         """
-        host = jax.tree.map(lambda x: np.array(jax.device_get(x)), tree)
+        tree = jax.tree.map(_copy, tree)
         if epoch in self._manager.all_steps():
             # A damaged one, that `restore` has passed over.
             self._manager.delete(epoch)
         args = ocp.args.Composite(
-            tree=ocp.args.StandardSave(host),
-            record=ocp.args.JsonSave(record | {"digest": tree_digest(host)}),
+            tree=ocp.args.StandardSave(tree),
+            record=ocp.args.JsonSave(record | {"digest": tree_digest(tree)}),
         )
         with self._plain_errors():
             self._manager.save(epoch, args=args)
@@ -123,8 +126,9 @@ class Checkpoints:
         """Reads the newest checkpoint that is whole.
 
         Args:
-          like: a pytree of arrays with the shapes and types to be read; it may be
-            abstract (`jax.eval_shape`).
+          like: a pytree of arrays with the shapes and types to be read, and where
+            each is to lie, whatever devices wrote it; it may be abstract
+            (`jax.eval_shape`).
           expect: entries that the record must have, such as the configuration and
             the data's hash.
 
@@ -136,7 +140,7 @@ class Checkpoints:
             checkpoints and all of them are damaged.
         """
         skipped: dict[int, str] = {}
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+        shapes = jax.tree.map(_shape, like)
         for epoch in reversed(self.epochs()):
             try:
                 record = self._read(epoch, record=ocp.args.JsonRestore())["record"]
@@ -168,8 +172,27 @@ class Checkpoints:
         return self._manager.restore(epoch, args=ocp.args.Composite(**args))
 
 
+def _copy(x: Any) -> Any:
+    if not isinstance(x, jax.Array):
+        return np.array(x)
+    # Elsewhere Orbax has moved them to the host before it returns.
+    on_cpu = all(device.platform == "cpu" for device in x.sharding.device_set)
+    return jnp.copy(x) if on_cpu else x
+
+
+def _shape(x: Any) -> jax.ShapeDtypeStruct:
+    where = getattr(x, "sharding", None)
+    if where is None:
+        where = SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+
 def tree_digest(tree: Any) -> str:
-    """SHA-256 of a pytree's paths, shapes, types and bytes.
+    """A digest of a pytree's paths, shapes, types and bytes, the same on any devices.
+
+    Each word of an array is mixed with its place, and these sums go into SHA-256: a
+    sum does not depend on which device adds what, and no array is moved for it.  It
+    finds damage, not malice.
 
     Args:
       tree: a pytree of arrays.
@@ -183,14 +206,45 @@ def tree_digest(tree: Any) -> str:
       False
     """
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(jax.device_get(leaf))
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    sums = _word_sums([_as_words(leaf) for _, leaf in leaves])
+    for (path, leaf), found in zip(leaves, jax.device_get(sums), strict=True):
         digest.update(
             f"{jax.tree_util.keystr(path, simple=True, separator='/')}"
-            f"{array.shape}{array.dtype}".encode()
+            f"{leaf.shape}{leaf.dtype}".encode()
         )
-        digest.update(array.reshape(-1).view(np.uint8).data)
+        digest.update(found.astype("<u4").tobytes())
     return digest.hexdigest()
+
+
+def _as_words(x: Any) -> Any:
+    """An array of a type that a device can hold: NumPy has wider ones."""
+    if isinstance(x, jax.Array) or np.asarray(x).itemsize <= 4:
+        return x
+    return np.atleast_1d(np.ascontiguousarray(x)).view(np.uint32)
+
+
+@jax.jit
+def _word_sums(arrays: list[jax.Array]) -> list[jax.Array]:
+    """Two sums ``[2]`` modulo 2^32 of each array."""
+
+    def mix(word):
+        word = (word ^ word >> 16) * jnp.uint32(0x85EBCA6B)
+        word = (word ^ word >> 13) * jnp.uint32(0xC2B2AE35)
+        return word ^ word >> 16
+
+    def of(x):
+        if x.dtype == bool:
+            x = x.astype(jnp.uint8)
+        words = jax.lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+        place, stride = jnp.zeros(x.shape, jnp.uint32), 1
+        for axis in reversed(range(x.ndim)):
+            number = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
+            place, stride = place + number * jnp.uint32(stride % 2**32), stride * x.shape[axis]
+        mixed = mix(words.astype(jnp.uint32) ^ mix(place))
+        return jnp.stack([mixed.sum(dtype=jnp.uint32), mix(~mixed).sum(dtype="uint32")])
+
+    return [of(x) for x in arrays]
 
 
 def _check_expected(found: dict[str, Any], expect: dict[str, Any], epoch: int) -> None:

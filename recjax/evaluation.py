@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recjax import metrics as rank_metrics
 from recjax.chunks import chunk_scores, default_chunk_size, item_chunks
@@ -16,6 +17,8 @@ from recjax.lists import contains, gather_rows, lengths
 from recjax.ranking import rank
 from recjax.recommendation import check_users, embed, user_batches
 from recjax.recommendation import recommend as recommend
+from recjax.sharding import put
+from recjax.top_k import top_k
 from recjax.types import Context, ItemLists, Params, Scorer
 
 _OF_HITS = {
@@ -43,6 +46,7 @@ class _Plan(NamedTuple):
     metrics: tuple[str, ...]
     chunk_size: int | None
     max_targets: int
+    mesh: Mesh | None
 
 
 @overload
@@ -58,6 +62,7 @@ def evaluate(
     metrics: Sequence[str] = ("recall", "ndcg"),
     batch_size: int = 8192,
     chunk_size: int | None = None,
+    mesh: Mesh | None = None,
     per_user: Literal[False] = False,
 ) -> dict[str, float]: ...
 
@@ -75,6 +80,7 @@ def evaluate(
     metrics: Sequence[str] = ("recall", "ndcg"),
     batch_size: int = 8192,
     chunk_size: int | None = None,
+    mesh: Mesh | None = None,
     per_user: Literal[True],
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]: ...
 
@@ -91,6 +97,7 @@ def evaluate(
     metrics: Sequence[str] = ("recall", "ndcg"),
     batch_size: int = 8192,
     chunk_size: int | None = None,
+    mesh: Mesh | None = None,
     per_user: bool = False,
 ) -> dict[str, float] | tuple[dict[str, float], dict[str, np.ndarray]]:
     """Metrics of the full ranking of all items that a user has not seen.
@@ -116,6 +123,8 @@ def evaluate(
         pass over the scores for each target of the user with most targets in a batch.
       batch_size: users ranked at a time, at most.
       chunk_size: items scored at a time, see `recjax.ranking.rank`.
+      mesh: from `recjax.sharding.make_mesh`; users are split over ``data``, the items
+        that are scored for them over ``model``.  The values are the same bits on any.
       per_user: also return the value of each user, for tests of significance.
 
     Returns:
@@ -167,12 +176,20 @@ def evaluate(
         chunk_size,
         # Rounded up, so that near numbers do not compile anew.
         1 << (most - 1).bit_length(),
+        mesh,
     )
-    state = embed(model, params, context)
-    seen, targets = jax.device_put((seen, targets))
-    exposure = jnp.zeros((len(plan.ks), num_items), jnp.int32)
+    state = embed(model, params, context, mesh)
+    exposure = np.zeros((len(plan.ks), num_items), np.int32)
+    if mesh is None:
+        seen, targets, exposure = jax.device_put((seen, targets, exposure))
+    else:
+        whole = NamedSharding(mesh, PartitionSpec())
+        seen, targets, exposure = jax.tree.map(
+            lambda x: put(x, whole), (seen, targets, exposure)
+        )
+    parts = 1 if mesh is None else mesh.shape["data"]
     values, waiting = [], None
-    for batch, valid in user_batches(chosen, batch_size):
+    for batch, valid in user_batches(chosen, batch_size, parts):
         step, exposure = _evaluate_batch(
             model,
             params,
@@ -246,18 +263,45 @@ def _evaluate_batch(
     plan: _Plan,
 ) -> tuple[dict[str, jax.Array], jax.Array]:
     """Metrics ``[B]`` of each user by name, and the exposure ``[len(ks), I]``."""
-    values = {}
-    if any(name != "auc" for name in plan.metrics):
-        items, _ = rank(
-            model,
-            params,
-            state,
-            seen,
-            users,
-            num_items=plan.num_items,
-            k=plan.ks[-1],
-            chunk_size=plan.chunk_size,
+
+    def measure(params, state, seen, targets, item_counts, users, valid):
+        values, shown = _measure(
+            model, params, state, seen, targets, item_counts, users, valid, plan
         )
+        if plan.mesh is None:
+            return values, shown
+        values = jax.tree.map(lambda x: lax.all_gather(x, "data", tiled=True), values)
+        return values, lax.psum(shown, "data")
+
+    if plan.mesh is not None:
+        whole, rows = PartitionSpec(), PartitionSpec("data")
+        measure = jax.shard_map(
+            measure,
+            mesh=plan.mesh,
+            in_specs=(whole,) * 5 + (rows,) * 2,
+            out_specs=whole,
+            check_vma=False,
+        )
+    values, shown = measure(params, state, seen, targets, item_counts, users, valid)
+    return values, exposure + shown
+
+
+def _measure(
+    model: Scorer,
+    params: Params,
+    state: Any,
+    seen: ItemLists,
+    targets: ItemLists,
+    item_counts: jax.Array,
+    users: jax.Array,
+    valid: jax.Array,
+    plan: _Plan,
+) -> tuple[dict[str, jax.Array], jax.Array]:
+    """As `_evaluate_batch`, for the users of one device."""
+    values = {}
+    exposure = jnp.zeros((len(plan.ks), plan.num_items), jnp.int32)
+    if any(name != "auc" for name in plan.metrics):
+        items = _best_items(model, params, state, seen, users, plan)
         hits = contains(targets, users, items)
         num_relevant = lengths(targets, users)
         for index, k in enumerate(plan.ks):
@@ -276,6 +320,42 @@ def _evaluate_batch(
     if "auc" in plan.metrics:
         values["auc"] = _auc(model, params, state, seen, targets, users, plan)
     return values, exposure
+
+
+def _best_items(
+    model: Scorer,
+    params: Params,
+    state: Any,
+    seen: ItemLists,
+    users: jax.Array,
+    plan: _Plan,
+) -> jax.Array:
+    """Lists ``[B, k]``; on a mesh from the best of each device's share of the items."""
+    parts = 1 if plan.mesh is None else plan.mesh.shape["model"]
+    candidates = None
+    if parts > 1:
+        share = -(-plan.num_items // parts)
+        candidates = lax.axis_index("model") * share + jnp.arange(share)
+    items, scores = rank(
+        model,
+        params,
+        state,
+        seen,
+        users,
+        num_items=plan.num_items,
+        k=plan.ks[-1],
+        chunk_size=plan.chunk_size,
+        candidates=candidates,
+    )
+    if parts > 1:
+        # Shares in the order of their ids, and top_k is stable: of equal scores the
+        # lowest id stays first.
+        items, scores = (
+            lax.all_gather(x, "model", axis=1, tiled=True) for x in (items, scores)
+        )
+        _, place = top_k(scores.T, plan.ks[-1])
+        items = jnp.take_along_axis(items, place, axis=1)
+    return items
 
 
 def _auc(

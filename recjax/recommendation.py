@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recjax.ranking import rank
 from recjax.types import Context, ItemLists, Params, Scorer
@@ -163,7 +164,7 @@ def check_users(users: np.ndarray, num_users: int) -> np.ndarray:
 
 
 def user_batches(
-    users: np.ndarray, batch_size: int
+    users: np.ndarray, batch_size: int, multiple: int = 1
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Batches of one size, the last one filled up with user 0, and what is real.
 
@@ -171,6 +172,7 @@ def user_batches(
       users: ``[U']``.
       batch_size: users of a batch at most.  As many batches as that takes are made
         nearly equal, so that there is little to fill up.
+      multiple: what the size of a batch is divisible by.
 
     Yields:
       Users ``[B]`` and ``[B]`` booleans.
@@ -180,13 +182,18 @@ def user_batches(
       [([7, 8], [True, True]), ([9, 0], [True, False])]
     """
     number = -(-len(users) // batch_size)
-    size = -(-len(users) // max(number, 1))
+    size = -(-len(users) // max(number * multiple, 1)) * multiple
     for start in range(0, len(users), max(size, 1)):
         batch = users[start : start + size]
         yield np.pad(batch, (0, size - len(batch))), np.arange(size) < len(batch)
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def embed(model: Scorer, params: Params, context: Context) -> Any:
-    """``model.embed``, compiled once a model and shapes."""
-    return model.embed(params, context)
+@functools.partial(jax.jit, static_argnames=("model", "mesh"))
+def embed(
+    model: Scorer, params: Params, context: Context, mesh: Mesh | None = None
+) -> Any:
+    """``model.embed``, compiled once a model and shapes; on a mesh whole everywhere."""
+    state = model.embed(params, context)
+    if mesh is None:
+        return state
+    return jax.lax.with_sharding_constraint(state, NamedSharding(mesh, PartitionSpec()))

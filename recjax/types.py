@@ -312,6 +312,17 @@ class RefreshingRecommender(Recommender, Protocol):
         ...
 
 
+class SplitRecommender(Recommender, Protocol):
+    """A model that can compute its loss from some rows of a batch on each device.
+
+    Its loss is a mean over rows, and what else goes over all rows does so by the
+    functions of `recjax.losses` and `recjax.reduce.all_rows`.  In a `jax.pmap` each
+    device then gets rows of its own; a model that does not say so gets all of them.
+    """
+
+    splits_batch: bool
+
+
 class ClosedForm(Scorer, Protocol):
     """A model whose parameters are computed from the training data in one go."""
 

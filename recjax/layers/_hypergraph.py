@@ -189,7 +189,7 @@ def reverse_pairs(
             "the layout has no transposed order: make_layout(members, hyperedges, ...) "
             "gives one, without symmetric=True"
         )
-    order, row_pointer, sent = (jnp.asarray(x) for x in layout.transpose)
+    order, row_pointer, sent = (jnp.asarray(x) for x in layout.transpose[:3])
     back = (
         jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype))
     )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.losses._rows import keep_rows
+from recjax.reduce import all_rows
 
 
 def batch_l2_loss(*rows: jax.Array, where: jax.Array | None = None) -> jax.Array:
@@ -33,9 +34,10 @@ def batch_l2_loss(*rows: jax.Array, where: jax.Array | None = None) -> jax.Array
     squares = jnp.zeros(rows[0].shape[0], rows[0].dtype)
     for x in keep_rows(where, *rows):
         squares += jnp.sum(jnp.square(x), axis=range(1, x.ndim))
+    squares = all_rows(squares)
     if where is None:
         return jnp.mean(squares) / 2
-    number = jnp.sum(where.astype(bool).astype(squares.dtype))
+    number = jnp.sum(all_rows(where).astype(bool).astype(squares.dtype))
     return jnp.sum(squares) / (2 * jnp.maximum(number, 1.0))
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from recjax.losses._log_sum_exp import log_sum_exp_dot
 from recjax.losses._rows import keep_rows
-from recjax.reduce import ReduceFn, reduce_masked
+from recjax.reduce import ReduceFn, all_rows, reduce_masked
 
 
 def full_softmax_loss(
@@ -116,7 +116,8 @@ def in_batch_dot_softmax_loss(
     """`in_batch_softmax_loss` of dot products, in half the time and O(B D) memory.
 
     ``-s_bb + log (1/B) sum over c of exp(s_bc - log q_c)`` with ``s_bc = u_b . i_c``.
-    Scores are made some rows at a time, and once more for the derivative.
+    Scores are made some rows at a time, and once more for the derivative.  Where a pmap
+    has split the batch, the columns are those of all devices (`recjax.reduce.all_rows`).
 
     Args:
       users: ``[B, D]``; cosines are compared by vectors of unit length, divided by a
@@ -151,14 +152,15 @@ def in_batch_dot_softmax_loss(
     users, items, log_q = (
         x.astype(wide) for x in keep_rows(where, users, items, log_q)
     )
-    count = jnp.asarray(float(len(users)), wide)
+    columns, log_q = all_rows(items), all_rows(log_q)
+    count = jnp.asarray(float(len(columns)), wide)
     if where is not None:
-        counts = where.astype(bool)
+        counts = all_rows(where).astype(bool)
         count = jnp.maximum(jnp.sum(counts.astype(wide)), 1.0)
         # A batch of nothing but padding: rows that do not count, but are finite.
         log_q = jnp.where(counts | ~jnp.any(counts), log_q, jnp.inf)
     positive = jnp.sum(users * items, axis=1)
-    losses = log_sum_exp_dot(users, items, log_q) - jnp.log(count) - positive
+    losses = log_sum_exp_dot(users, columns, log_q) - jnp.log(count) - positive
     return reduce_masked(losses, where, reduce_fn)
 
 

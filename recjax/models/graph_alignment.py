@@ -52,6 +52,8 @@ class GraphAlignment:
     l2: float = 1e-4
     """Weight of `batch_l2_loss` on the batch's rows of the tables."""
 
+    splits_batch = True
+
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """Tables from N(0, 0.1^2), matrices by the rules of Glorot and LeCun."""
         keys = jax.random.split(key, 4)

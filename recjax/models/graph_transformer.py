@@ -79,6 +79,7 @@ class GraphTransformer:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    splits_batch = True
 
     def __post_init__(self) -> None:
         """Refuses heads that do not share the width."""

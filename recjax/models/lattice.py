@@ -84,6 +84,7 @@ class LATTICE:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    splits_batch = True
 
     @property
     def num_negatives(self) -> int:

@@ -53,6 +53,7 @@ class LightGCN:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    splits_batch = True
 
     @property
     def num_negatives(self) -> int:

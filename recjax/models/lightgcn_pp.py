@@ -72,6 +72,7 @@ class LightGCNPP:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    splits_batch = True
 
     def __post_init__(self) -> None:
         """Refuses a model without propagation."""

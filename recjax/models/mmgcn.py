@@ -72,6 +72,7 @@ class MMGCN:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    splits_batch = True
 
     @property
     def num_negatives(self) -> int:

@@ -78,6 +78,7 @@ class ModalGCN:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    splits_batch = True
 
     @property
     def num_negatives(self) -> int:

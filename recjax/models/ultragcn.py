@@ -79,6 +79,7 @@ class UltraGCN:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    splits_batch = True
 
     def prepare(self, context: Context) -> dict[str, Any]:
         """``neighbours [I, K]``, S(i), and ``omega [I, K]``, 0 where there is none."""

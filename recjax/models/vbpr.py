@@ -64,6 +64,7 @@ class VBPR:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    splits_batch = True
 
     @property
     def num_negatives(self) -> int:

@@ -10,13 +10,16 @@ from recjax.sparse._matrix import (
 )
 from recjax.sparse._neighbour_sum import Implementation, edge_dot, neighbour_sum
 from recjax.sparse._read_edges import GraphEdges, read_edges
+from recjax.sparse._shards import Exchange, Shards, make_shards
 from recjax.sparse._svd import truncated_svd
 from recjax.sparse._take_rows import take_rows
 
 __all__ = [
+    "Exchange",
     "GraphEdges",
     "Implementation",
     "Layout",
+    "Shards",
     "SparseMatrix",
     "Transpose",
     "edge_dot",
@@ -25,6 +28,7 @@ __all__ = [
     "graph_sum",
     "list_sum",
     "make_layout",
+    "make_shards",
     "neighbour_sum",
     "read_edges",
     "sparse_matrix",

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from recjax.sparse._shards import Shards
+
 
 class Transpose(NamedTuple):
     """The edges in the order of the transposed product.
@@ -14,11 +16,13 @@ class Transpose(NamedTuple):
       row_pointer: ``[senders + 1]`` int32, where each sender's edges begin.
       receivers: ``[E]`` int32, the receivers of the edges in that order: what sends in
         the transposed product.
+      shards: see `Layout`.
     """
 
     order: Any
     row_pointer: Any
     receivers: Any
+    shards: Shards | None = None
 
 
 class Layout(NamedTuple):
@@ -32,11 +36,13 @@ class Layout(NamedTuple):
         well, the derivative with respect to the features is a sum over unsorted edges.
       reverse: ``[E]`` int32, the reverse edge of each edge, where the weights are
         promised to be symmetric; None elsewhere.
+      shards: where the edges and the rows lie on a mesh; None on one device.
     """
 
     row_pointer: Any
     transpose: Transpose | None = None
     reverse: Any = None
+    shards: Shards | None = None
 
 
 def make_layout(
@@ -136,9 +142,8 @@ def general_layout(layout: Layout | None, senders: jax.Array) -> Layout | None:
         return layout
     # The reverse edges of edges by receiver are edges by sender, and what receives
     # there is what sends here.
-    return Layout(
-        layout.row_pointer, Transpose(layout.reverse, layout.row_pointer, senders)
-    )
+    back = Transpose(layout.reverse, layout.row_pointer, senders, layout.shards)
+    return Layout(layout.row_pointer, back, shards=layout.shards)
 
 
 def _starts(ids: np.ndarray, num: int) -> np.ndarray:

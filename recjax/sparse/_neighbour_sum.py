@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from recjax.sparse._layout import Layout, general_layout
 from recjax.sparse._products import make_product
+from recjax.sparse._shards import sharded_sum
 
 Implementation: TypeAlias = Literal["csr", "segment", "pallas"]
 
@@ -167,6 +168,9 @@ def edge_dot(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _product(how, x, weight, senders, receivers, layout):
+    if layout is not None and layout.shards is not None:
+        product = functools.partial(make_product, how[0])
+        return sharded_sum(product, x, weight, senders, receivers, layout.shards)
     row_pointer = None if layout is None else layout.row_pointer
     return make_product(*how)(x, weight, senders, receivers, row_pointer)
 
@@ -224,8 +228,9 @@ def _transposed(implementation, y, num_senders, weight, senders, receivers, layo
     if layout is not None and layout.reverse is not None:
         edges = (weight, senders, receivers, layout)
     elif layout is not None and layout.transpose is not None:
-        order, row_pointer, sent = layout.transpose
-        edges = (weight[order], sent, senders[order], Layout(row_pointer))
+        order, row_pointer, sent, shards = layout.transpose
+        back = Layout(row_pointer, shards=shards)
+        edges = (weight[order], sent, senders[order], back)
     else:
         implementation, edges = "segment", (weight, receivers, senders, None)
     return _product((implementation, num_senders), y, *edges)

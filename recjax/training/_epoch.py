@@ -1,13 +1,18 @@
 """The state of training, and one epoch of it as one compiled scan."""
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from recjax.reduce import BATCH_AXIS
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
-from recjax.types import Context, Params, Recommender, Spec
+from recjax.sharding import Parallel, spec_of, table_shardings
+from recjax.types import Batch, Context, Params, Recommender, Spec
 
 # Negatives that an epoch may draw before its steps, 256 MiB, and how many at a time.
 # An accelerator waits for the host in every round of the search for a negative, so
@@ -37,6 +42,8 @@ def init_state(
     optimizer: optax.GradientTransformation,
     spec: Spec,
     key: jax.Array,
+    *,
+    mesh: Mesh | None = None,
 ) -> State:
     """Fresh parameters and optimizer state.
 
@@ -45,6 +52,8 @@ def init_state(
       optimizer: from optax.
       spec: sizes of the dataset.
       key: a PRNG key.
+      mesh: where they lie, see `recjax.sharding.table_shardings`; they are made there,
+        so that no device ever holds a whole table.
 
     Returns:
       The state before the first epoch.
@@ -57,9 +66,22 @@ def init_state(
       >>> state.params["nodes"].shape, int(state.epoch)
       ((7, 2), 0)
     """
-    init_key, run_key = jax.random.split(key)
-    params = model.init(init_key, spec)
-    return State(params, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
+
+    def init(key):
+        init_key, run_key = jax.random.split(key)
+        params = model.init(init_key, spec)
+        return State(params, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
+
+    if mesh is None:
+        return init(key)
+    where = table_shardings(jax.eval_shape(init, key), spec, mesh)
+    # As numbers, which any device of any process may take.
+    words, kind = np.asarray(jax.random.key_data(key)), jax.random.key_impl(key)
+
+    def make(words):
+        return init(jax.random.wrap_key_data(words, impl=kind))
+
+    return jax.jit(make, out_shardings=where)(words)
 
 
 def make_epoch(
@@ -68,7 +90,8 @@ def make_epoch(
     *,
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
-) -> jax.stages.Wrapped:
+    parallel: Parallel | None = None,
+) -> Callable[[State, Context], tuple[State, dict[str, jax.Array]]]:
     """One pass over the training pairs as one compiled call: a scan over its steps.
 
     Shuffling, negatives, gradients and updates all happen on the device; the given
@@ -80,6 +103,11 @@ def make_epoch(
       optimizer: from optax.
       batch_size: B.
       pairs: see `Training`.
+      parallel: how the step is spread over devices, on which the state and the context
+        lie (`init_state`, `recjax.sharding.shard_context`).  The axis ``data`` splits
+        the rows of each batch.  With pmap every device has its own rows
+        (`recjax.types.SplitRecommender`) and takes the mean of all gradients.  What is
+        drawn and computed is the same on any devices, but for the order of sums.
 
     Returns:
       A jitted function from (state, context) to the next state and the logs of each
@@ -101,7 +129,11 @@ def make_epoch(
       (1, [2.0, 1.0])
     """
 
-    def run_epoch(state: State, context: Context):
+    axis = None
+    if parallel is not None and parallel.pmap:
+        axis = BATCH_AXIS if getattr(model, "splits_batch", False) else "devices"
+
+    def run_epoch(state: State, context: Context, device: jax.Array | None = None):
         num_rows = context.users.shape[0]
         order_key, steps_key = jax.random.split(
             jax.random.fold_in(state.key, state.epoch)
@@ -123,17 +155,27 @@ def make_epoch(
             batch = make_batch(
                 negative_key, context, users, items, weight, model.num_negatives
             )
+            if parallel is not None and not parallel.pmap:
+                rows = NamedSharding(parallel.mesh, PartitionSpec("data"))
+                batch = jax.lax.with_sharding_constraint(batch, rows)
             return batch, loss_key
 
         def step(carry, xs):
             params, opt_state = carry
             batch, loss_key = xs if is_ahead else draw(xs)
+            num_rows = jnp.sum(batch.weight)
+            if axis == BATCH_AXIS:
+                batch = _own_rows(batch, device)
             (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
                 params, context, batch, loss_key
             )
+            if axis is not None:
+                # Each device has the loss of the whole batch, and its derivative by
+                # what was computed there, times the number of devices.
+                grads = jax.lax.pmean(grads, axis)
             updates, opt_state = optimizer.update(grads, opt_state, params)
             params = optax.apply_updates(params, updates)
-            logs = {"loss": loss, "rows": jnp.sum(batch.weight)} | aux
+            logs = {"loss": loss, "rows": num_rows} | aux
             return (params, opt_state), logs
 
         xs = (jnp.arange(rows.shape[0]), rows, weight)
@@ -144,6 +186,38 @@ def make_epoch(
         (params, opt_state), logs = jax.lax.scan(
             step, (state.params, state.opt_state), xs
         )
-        return State(params, opt_state, state.key, state.epoch + 1), logs
+        state = State(params, opt_state, state.key, state.epoch + 1)
+        if parallel is not None and not parallel.pmap:
+            # Where they were, and nowhere that XLA may prefer.
+            where = table_shardings(state, spec_of(context), parallel.mesh)
+            state = jax.lax.with_sharding_constraint(state, where)
+            logs = jax.lax.with_sharding_constraint(
+                logs, NamedSharding(parallel.mesh, PartitionSpec())
+            )
+        return state, logs
 
-    return jax.jit(run_epoch, donate_argnums=0)
+    if axis is None:
+        return jax.jit(run_epoch, donate_argnums=0)
+    devices = parallel.mesh.devices.ravel().tolist()
+    mapped = jax.pmap(
+        run_epoch,
+        axis_name=axis,
+        in_axes=(None, None, 0),
+        out_axes=None,
+        devices=devices,
+        donate_argnums=0,
+    )
+    numbers = np.flatnonzero([d.process_index == jax.process_index() for d in devices])
+    return lambda state, context: mapped(state, context, numbers)
+
+
+def _own_rows(batch: Batch, device: jax.Array) -> Batch:
+    """The rows of one of the devices; the last ones get padding."""
+    parts = jax.lax.axis_size(BATCH_AXIS)
+    size = -(-len(batch.users) // parts)
+
+    def take(x):
+        pad = ((0, size * parts - len(x)), *((0, 0),) * (x.ndim - 1))
+        return jax.lax.dynamic_slice_in_dim(jnp.pad(x, pad), device * size, size)
+
+    return Batch(*map(take, batch))

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from recjax.checkpoint import Checkpoints
 from recjax.evaluation import METRICS, evaluate
 from recjax.phases import Phases
+from recjax.sharding import Parallel
 from recjax.training._epoch import State, init_state, make_epoch
 from recjax.types import Context, ItemLists, Params, Recommender, Scorer, Spec
 
@@ -143,6 +145,7 @@ def fit(
     watch: Callable[[int, Params], None] = lambda epoch, params: None,
     should_stop: Callable[[], bool] = lambda: False,
     phases: Phases | None = None,
+    parallel: Parallel | None = None,
 ) -> Result:
     """Trains until the validation metric stops improving.
 
@@ -166,6 +169,8 @@ def fit(
         after the call; nothing that it does can change the run.
       should_stop: asked after every epoch; True saves and returns.
       phases: collects seconds of step, evaluate and checkpoint.
+      parallel: how the run is spread over devices; the context lies on them, see
+        `recjax.sharding.shard_context`.  A run may be resumed on others.
 
     Returns:
       The best parameters, the last state and the history.
@@ -177,7 +182,9 @@ def fit(
     phases = phases or Phases()
     num_rows = context.users.shape[0]
     optimizer = optimizer or make_optimizer(training, num_rows)
-    state = init_state(model, optimizer, spec, jax.random.key(training.seed))
+    mesh = None if parallel is None else parallel.mesh
+    key = jax.random.key(training.seed)
+    state = init_state(model, optimizer, spec, key, mesh=mesh)
     best, best_value, best_epoch, waited = state.params, -np.inf, 0, 0
     records: list[Record] = []
     fingerprint = {"fingerprint": fingerprint or {}}
@@ -197,7 +204,11 @@ def fit(
             for record in records:
                 on_epoch(record)
     run_epoch = make_epoch(
-        model, optimizer, batch_size=training.batch_size, pairs=training.pairs
+        model,
+        optimizer,
+        batch_size=training.batch_size,
+        pairs=training.pairs,
+        parallel=parallel,
     )
     # Donation would overwrite what `best` still points at.
     best = jax.tree.map(jnp.copy, best)
@@ -215,7 +226,9 @@ def fit(
             epoch % training.evaluate_every == 0 or epoch == training.epochs
         ):
             with phases("evaluate"):
-                scores = _validate(model, state.params, context, valid, training)
+                scores = _validate(
+                    model, state.params, context, valid, training, mesh
+                )
             if scores[training.select_by] > best_value:
                 best_value, best_epoch, waited = scores[training.select_by], epoch, 0
                 best = jax.tree.map(jnp.copy, state.params)
@@ -331,7 +344,16 @@ def _validate(
     context: Context,
     valid: ItemLists,
     training: Training,
+    mesh: Mesh | None,
 ) -> dict[str, float]:
     name, _, k = training.select_by.partition("@")
     metrics = tuple(dict.fromkeys(("recall", "ndcg", name)))
-    return evaluate(model, params, context, valid, ks=(int(k or 20),), metrics=metrics)
+    return evaluate(
+        model,
+        params,
+        context,
+        valid,
+        ks=(int(k or 20),),
+        metrics=metrics,
+        mesh=mesh,
+    )

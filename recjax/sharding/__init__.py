@@ -1,0 +1,17 @@
+"""Many devices: one mesh, and where the arrays of a run lie on it."""
+
+from recjax.sharding._graph import pad_spec, put, shard_graph
+from recjax.sharding._mesh import Parallel, make_mesh, read_parallel
+from recjax.sharding._place import shard_context, spec_of, table_shardings
+
+__all__ = [
+    "Parallel",
+    "make_mesh",
+    "pad_spec",
+    "put",
+    "read_parallel",
+    "shard_context",
+    "shard_graph",
+    "spec_of",
+    "table_shardings",
+]
