@@ -65,8 +65,16 @@ def make_negative_table(
     return NegativeTable(mass.astype(np.uint32), seen, unseen_before.astype(np.uint32))
 
 
-def _unseen_mass(table: NegativeTable, users: jax.Array) -> jax.Array:
-    """Total weight ``[B]`` of the items each user does not know."""
+def unseen_mass(table: NegativeTable, users: jax.Array) -> jax.Array:
+    """Total weight of the items that each user does not know.
+
+    Args:
+      table: see `make_negative_table`.
+      users: ``[B]`` int.
+
+    Returns:
+      ``[B]`` uint32.
+    """
     begin, end = table.seen.pointer[users], table.seen.pointer[users + 1]
     total = table.mass[-1]
     if table.seen.items.shape[0] == 0:
@@ -93,7 +101,7 @@ def uniform_below(key: jax.Array, shape: tuple[int, ...], high: jax.Array) -> ja
     Args:
       key: a PRNG key.
       shape: of the result.
-      high: uint32, of a shape that spreads to it; below 0 there is nothing, and 0 comes.
+      high: uint32, of a shape that spreads to it; where it is 0, so is the result.
 
     Returns:
       The integers.
@@ -136,7 +144,7 @@ def sample_negatives(
       >>> sample_negatives(key, table, users, 4)[0].tolist()
       [[2, 2, 2, 2]]
     """
-    unseen = _unseen_mass(table, users)
+    unseen = unseen_mass(table, users)
     draw = uniform_below(key, (users.shape[0], num), unseen[:, None])
     if table.seen.items.shape[0] > 0:
         below = search_row(table.seen.pointer, table.unseen_before, users, draw)
@@ -171,7 +179,7 @@ def negative_log_probability(
     """
     before = jnp.where(items > 0, table.mass[items - 1], 0)
     weight = (table.mass[items] - before).astype(jnp.float32)
-    unseen = _unseen_mass(table, users).astype(jnp.float32)
+    unseen = unseen_mass(table, users).astype(jnp.float32)
     return jnp.log(weight) - jnp.log(jnp.maximum(unseen, 1.0))[:, None]
 
 

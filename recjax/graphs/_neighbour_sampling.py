@@ -106,7 +106,7 @@ def sample_neighbours(
 
     Args:
       key: a PRNG key; the same key draws the same edges.
-      graph: edges sorted by receiver, with a layout; by weight it needs `add_edge_mass`.
+      graph: edges sorted by receiver, with a layout; by weight after `add_edge_mass`.
       nodes: ``[B]`` int, the receivers.
       num: F.
       by: as above.
@@ -171,8 +171,8 @@ def _row_pointer(graph: jraph.GraphsTuple) -> jax.Array:
     layout = edges_of(graph).layout
     if layout is None:
         raise ValueError(
-            "drawing neighbours needs to know where each node's edges lie: put a layout "
-            'from recjax.sparse.make_layout into globals["layout"]'
+            "drawing neighbours needs to know where each node's edges lie: put a "
+            'layout from recjax.sparse.make_layout into globals["layout"]'
         )
     return jnp.asarray(layout.row_pointer)
 
@@ -185,8 +185,8 @@ def _uniform(key, degree, num, replace):
         high = degree.astype(jnp.uint32)
         place = uniform_below(key, high.shape, high).astype(jnp.int32)
         return place, degree / num
-    # Of d places F: the i-th draw is below d - F + i + 1, and where it was drawn before,
-    # it is d - F + i itself.
+    # Of d places F: draw i is below d - F + i + 1, and where that was drawn before, it
+    # is d - F + i itself.
     last = jnp.maximum(degree - num, 0) + column
     draws = uniform_below(key, last.shape, (last + 1).astype(jnp.uint32))
     draws = draws.astype(jnp.int32)
