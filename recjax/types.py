@@ -323,6 +323,19 @@ class SplitRecommender(Recommender, Protocol):
     splits_batch: bool
 
 
+class LocalRecommender(Recommender, Protocol):
+    """A model whose loss reads the nodes of a batch and their neighbours only.
+
+    Its parameters have a table ``"nodes"`` of all nodes, users first, then items, and
+    no other; it can be trained on drawn neighbours, see `recjax.training.Sampled`.
+    """
+
+    @property
+    def hops(self) -> int:
+        """Propagations that the loss reads."""
+        ...
+
+
 class ClosedForm(Scorer, Protocol):
     """A model whose parameters are computed from the training data in one go."""
 

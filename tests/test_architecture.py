@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module may import those of its own row and of the rows above it.
 LAYERS = (
     ("types", "reduce", "console", "phases", "top_k", "significance"),
-    ("lists", "sparse", "sharding"),
+    ("lists", "optimizers", "sparse", "sharding"),
     ("sampling", "graphs", "layers", "losses", "metrics"),
     ("objectives", "alignments", "data", "encoders"),
     ("models",),

@@ -10,11 +10,21 @@ from recjax.graphs._assemble import Normalisation
 from recjax.graphs._bipartite import make_graph
 from recjax.graphs._co_occurrence import co_occurrence_graph
 from recjax.graphs._dropout import drop_edges, drop_nodes, prune_edges
+from recjax.graphs._neighbour_sampling import (
+    Neighbours,
+    SampleBy,
+    add_edge_mass,
+    sample_neighbours,
+)
 from recjax.graphs._neighbours import cosine_neighbours, neighbour_graph
 from recjax.graphs._normalise import normalise_edges
+from recjax.graphs._subgraph import sample_subgraph, subgraph_size
 
 __all__ = [
+    "Neighbours",
     "Normalisation",
+    "SampleBy",
+    "add_edge_mass",
     "add_graphs",
     "co_occurrence_graph",
     "cosine_neighbours",
@@ -24,4 +34,7 @@ __all__ = [
     "neighbour_graph",
     "normalise_edges",
     "prune_edges",
+    "sample_neighbours",
+    "sample_subgraph",
+    "subgraph_size",
 ]

@@ -61,6 +61,11 @@ class DirectAU:
     score_bound = staticmethod(dot_bound)
     num_negatives = 0
 
+    @property
+    def hops(self) -> int:
+        """Propagations that the loss reads."""
+        return self.layers
+
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """E0 from N(0, init_scale^2)."""
         return init_nodes(key, spec, self.dim, scale=self.init_scale)

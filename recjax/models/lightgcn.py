@@ -60,6 +60,11 @@ class LightGCN:
         """Negatives of one training pair."""
         return self.objective.num_negatives
 
+    @property
+    def hops(self) -> int:
+        """Propagations that the loss reads."""
+        return self.layers
+
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """E0 from N(0, init_scale^2)."""
         return init_nodes(key, spec, self.dim, scale=self.init_scale)

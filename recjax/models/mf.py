@@ -55,6 +55,11 @@ class MF:
         """Negatives of one training pair."""
         return self.objective.num_negatives
 
+    @property
+    def hops(self) -> int:
+        """Propagations that the loss reads."""
+        return 0
+
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """Vectors from N(0, init_scale^2)."""
         spec = spec._replace(num_attributes=0)

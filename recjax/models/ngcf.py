@@ -71,6 +71,11 @@ class NGCF:
         """Negatives of one training pair."""
         return self.objective.num_negatives
 
+    @property
+    def hops(self) -> int:
+        """Propagations that the loss reads."""
+        return self.layers
+
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """H0 from N(0, init_scale^2), matrices by Glorot."""
         key, *keys = jax.random.split(key, self.layers + 1)

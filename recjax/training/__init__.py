@@ -9,20 +9,25 @@ from recjax.training._fit import (
     make_optimizer,
     restore_params,
 )
+from recjax.training._local import Sampled, Share, draw_share, share_gradient
 from recjax.training._study import Run, Study, make_study_epoch, study
 
 __all__ = [
     "Record",
     "Result",
     "Run",
+    "Sampled",
+    "Share",
     "State",
     "Study",
     "Training",
+    "draw_share",
     "fit",
     "init_state",
     "make_epoch",
     "make_optimizer",
     "make_study_epoch",
     "restore_params",
+    "share_gradient",
     "study",
 ]

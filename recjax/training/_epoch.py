@@ -9,9 +9,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from recjax.optimizers import apply_updates
 from recjax.reduce import BATCH_AXIS
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
 from recjax.sharding import Parallel, spec_of, table_shardings
+from recjax.training._local import Sampled, draw_share, share_gradient
 from recjax.types import Batch, Context, Params, Recommender, Spec
 
 # Negatives that an epoch may draw before its steps, 256 MiB, and how many at a time.
@@ -91,6 +93,7 @@ def make_epoch(
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
     parallel: Parallel | None = None,
+    sampled: Sampled | None = None,
 ) -> Callable[[State, Context], tuple[State, dict[str, jax.Array]]]:
     """One pass over the training pairs as one compiled call: a scan over its steps.
 
@@ -108,6 +111,9 @@ def make_epoch(
         the rows of each batch.  With pmap every device has its own rows
         (`recjax.types.SplitRecommender`) and takes the mean of all gradients.  What is
         drawn and computed is the same on any devices, but for the order of sums.
+      sampled: draw neighbours for each batch, in place of propagating over the whole
+        graph.  The model must be a `recjax.types.LocalRecommender`, and the optimizer
+        one of `recjax.optimizers`: a step then takes as long on a graph of any size.
 
     Returns:
       A jitted function from (state, context) to the next state and the logs of each
@@ -129,6 +135,10 @@ def make_epoch(
       (1, [2.0, 1.0])
     """
     axis = None
+    if sampled is not None:
+        sampled.check(model)
+        if parallel is not None:
+            raise ValueError("neighbours are drawn on one device only: no parallel")
     if parallel is not None and parallel.pmap:
         axis = BATCH_AXIS if getattr(model, "splits_batch", False) else "devices"
 
@@ -165,15 +175,22 @@ def make_epoch(
             num_rows = jnp.sum(batch.weight)
             if axis == BATCH_AXIS:
                 batch = _own_rows(batch, device)
-            (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
-                params, context, batch, loss_key
-            )
+            if sampled is not None:
+                share_key, loss_key = jax.random.split(loss_key)
+                share = draw_share(share_key, context, batch, sampled)
+                (loss, aux), grads = share_gradient(
+                    model, params, share, loss_key, context.users.shape[0]
+                )
+            else:
+                (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
+                    params, context, batch, loss_key
+                )
             if axis is not None:
                 # Each device has the loss of the whole batch, and its derivative by
                 # what was computed there, times the number of devices.
                 grads = jax.lax.pmean(grads, axis)
             updates, opt_state = optimizer.update(grads, opt_state, params)
-            params = optax.apply_updates(params, updates)
+            params = apply_updates(params, updates)
             logs = {"loss": loss, "rows": num_rows} | aux
             return (params, opt_state), logs
 

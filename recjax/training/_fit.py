@@ -12,9 +12,12 @@ from jax.sharding import Mesh
 
 from recjax.checkpoint import Checkpoints
 from recjax.evaluation import METRICS, evaluate
+from recjax.graphs import SampleBy, add_edge_mass
+from recjax.optimizers import lazy_adam
 from recjax.phases import Phases
 from recjax.sharding import Parallel, any_process
 from recjax.training._epoch import State, init_state, make_epoch
+from recjax.training._local import Sampled
 from recjax.types import Context, ItemLists, Params, Recommender, Scorer, Spec
 
 
@@ -34,6 +37,11 @@ class Training:
     """Every pair once an epoch, or pairs drawn with all users equally likely."""
     negative_power: float = 0.0
     """Negatives are drawn in proportion to an item's count to this power."""
+    fanouts: tuple[int, ...] | None = None
+    """Neighbours drawn for a node in each hop, as many hops as the model has layers; by
+    default the model propagates over the whole graph."""
+    sample_by: SampleBy = "uniform"
+    """Every neighbour alike, or in proportion to the weights of the edges."""
     select_by: str = "ndcg@20"
     """Validation metric that chooses the epoch and stops the run."""
     evaluate_every: int = 1
@@ -56,6 +64,8 @@ class Training:
             )
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay {self.decay} must be a share, from 0 to 1")
+        if self.fanouts is not None and min(self.fanouts, default=1) < 1:
+            raise ValueError(f"fanouts {self.fanouts} must be at least 1 each")
         if not self.learning_rate > 0:
             raise ValueError(f"learning_rate {self.learning_rate} must be positive")
         name, _, k = self.select_by.partition("@")
@@ -70,6 +80,8 @@ def make_optimizer(
     training: Training, num_rows: int, learning_rate: Any = None
 ) -> optax.GradientTransformation:
     """Adam with the learning rate of the settings, which falls in a straight line.
+
+    With fanouts it is `recjax.optimizers.lazy_adam`.
 
     Args:
       training: the settings.
@@ -87,7 +99,7 @@ def make_optimizer(
         total = training.epochs * _steps(training, num_rows)
         falling = max(1, round(training.decay * total))
         rate = optax.linear_schedule(rate, 0.0, falling, total - falling)
-    return optax.adam(rate)
+    return optax.adam(rate) if training.fanouts is None else lazy_adam(rate)
 
 
 def _steps(training: Training, num_rows: int) -> int:
@@ -203,13 +215,19 @@ def fit(
             records = [Record(*record) for record in restored.record["records"]]
             for record in records:
                 on_epoch(record)
+    sampled = None
+    if training.fanouts is not None:
+        sampled = Sampled(training.fanouts, training.sample_by)
     run_epoch = make_epoch(
         model,
         optimizer,
         batch_size=training.batch_size,
         pairs=training.pairs,
         parallel=parallel,
+        sampled=sampled,
     )
+    if training.fanouts is not None and training.sample_by == "weight":
+        context = context._replace(graph=add_edge_mass(context.graph))
     # Donation would overwrite what `best` still points at.
     best = jax.tree.map(jnp.copy, best)
     stopped = "epochs"
