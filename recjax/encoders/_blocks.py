@@ -1,0 +1,135 @@
+"""What the towers have in common: attention, the loop over layers, pooling."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from recjax.encoders._types import Pooling
+from recjax.layers import unit_length
+from recjax.types import Params
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
+"""Activations by the names that towers call them."""
+
+
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, bias: jax.Array | None
+) -> jax.Array:
+    """Softmax attention, heads side by side in the result.
+
+    Args:
+      query: ``[B, T, H, D]``.
+      key: ``[B, T, G, D]``; each of the G heads serves H / G queries.
+      value: ``[B, T, G, D]``.
+      bias: added to the scores, broadcast to ``[B, H, T, T]``; None for none.
+
+    Returns:
+      ``[B, T, H * D]``; the softmax is taken in float32.
+    """
+    batch, length, heads, width = query.shape
+    groups = key.shape[2]
+    if groups == heads:
+        scores = jnp.einsum("bthd,bshd->bhts", query, key)
+    else:
+        query = query.reshape(batch, length, groups, heads // groups, width)
+        scores = jnp.einsum("btgrd,bsgd->bgrts", query, key)
+        scores = scores.reshape(batch, heads, length, length)
+    scores = scores.astype(jnp.float32) * width**-0.5
+    if bias is not None:
+        scores = scores + bias
+    shares = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
+    if groups == heads:
+        mixed = jnp.einsum("bhts,bshd->bthd", shares, value)
+    else:
+        shares = shares.reshape(batch, groups, heads // groups, length, length)
+        mixed = jnp.einsum("bgrts,bsgd->btgrd", shares, value)
+    return mixed.reshape(batch, length, heads * width)
+
+
+def mask_bias(mask: jax.Array, *, causal: bool = False) -> jax.Array:
+    """What keeps padding, and where asked what comes later, out of attention.
+
+    Args:
+      mask: ``[B, T]`` bool, True for tokens.
+      causal: whether a token sees only itself and those before it.
+
+    Returns:
+      ``[B, 1, T, T]`` or ``[B, 1, 1, T]`` float32: 0, or as good as minus infinity.
+      A row of padding alone has finite attention.
+    """
+    seen = mask[:, None, None, :]
+    if causal:
+        place = jnp.arange(mask.shape[1])
+        seen = seen & (place[:, None] >= place[None, :])[None, None]
+    return jnp.where(seen, 0.0, -1e30)
+
+
+def positions(mask: jax.Array) -> jax.Array:
+    """The place ``[B, T]`` of each token among those of its text, from 0."""
+    return jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+
+
+def through_layers(
+    layer: Any, params: Params, x: jax.Array, *more: Any, remat: bool
+) -> jax.Array:
+    """One layer after the other, as one compiled loop.
+
+    Args:
+      layer: a flax module that maps ``x`` to its like.
+      params: of all layers, stacked on the first axis.
+      x: what the first layer gets.
+      *more: what every layer gets besides.
+      remat: compute the inside of a layer again for its derivative, instead of
+        keeping it: memory for one layer, not for all.
+
+    Returns:
+      What the last layer gives.
+    """
+
+    def step(x: jax.Array, one: Params) -> tuple[jax.Array, None]:
+        return layer.apply({"params": one}, x, *more), None
+
+    return jax.lax.scan(jax.checkpoint(step) if remat else step, x, params)[0]
+
+
+def init_layers(layer: Any, key: jax.Array, depth: int, x: jax.Array, *more: Any):
+    """Random parameters of so many layers, stacked on the first axis."""
+    keys = jax.random.split(key, depth)
+    return jax.vmap(lambda one: layer.init(one, x, *more)["params"])(keys)
+
+
+def pool(
+    states: jax.Array, mask: jax.Array, pooling: Pooling, *, normalise: bool
+) -> jax.Array:
+    """One vector of the vectors of tokens.
+
+    Args:
+      states: ``[B, T, D]``.
+      mask: ``[B, T]`` bool, True for tokens.
+      pooling: their mean, the first one or the last one.
+      normalise: whether it gets the length 1.
+
+    Returns:
+      ``[B, D]`` float32; zeros for a text without any token.
+    """
+    states = states.astype(jnp.float32)
+    if pooling == "mean":
+        shares = mask / jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
+        pooled = jnp.einsum("bt,btd->bd", shares, states)
+    else:
+        place = jnp.arange(mask.shape[1], dtype=jnp.int32)[None]
+        far = -1 if pooling == "last" else mask.shape[1]
+        place = jnp.where(mask, place, far)
+        at = place.max(axis=1) if pooling == "last" else place.min(axis=1)
+        at = jnp.clip(at, 0, mask.shape[1] - 1)
+        pooled = jnp.take_along_axis(states, at[:, None, None], axis=1)[:, 0]
+        pooled = jnp.where(jnp.any(mask, axis=1)[:, None], pooled, 0)
+    return unit_length(pooled) if normalise else pooled

@@ -1,0 +1,205 @@
+"""What Hugging Face calls the parts of models: configurations and names of tensors."""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import jax
+
+from recjax.encoders._checkpoint import Source
+from recjax.encoders.bert import Bert
+from recjax.types import Params
+
+_ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+# What its own parameters are called below a layer or at the top.
+_LEAVES = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
+# A matrix is stored [out, in], a convolution [out, in, height, width].
+_AXES = {("kernel", 2): (1, 0), ("kernel", 4): (2, 3, 1, 0)}
+
+_BERT = {
+    "embeddings.word": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.token_type": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "layers.attention.query": "encoder.layer.{}.attention.self.query",
+    "layers.attention.key": "encoder.layer.{}.attention.self.key",
+    "layers.attention.value": "encoder.layer.{}.attention.self.value",
+    "layers.attention.output": "encoder.layer.{}.attention.output.dense",
+    "layers.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
+    "layers.inner": "encoder.layer.{}.intermediate.dense",
+    "layers.outer": "encoder.layer.{}.output.dense",
+    "layers.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
+}
+_MPNET = _BERT | {
+    "relative": "encoder.relative_attention_bias",
+    "layers.attention.query": "encoder.layer.{}.attention.attn.q",
+    "layers.attention.key": "encoder.layer.{}.attention.attn.k",
+    "layers.attention.value": "encoder.layer.{}.attention.attn.v",
+    "layers.attention.output": "encoder.layer.{}.attention.attn.o",
+    "layers.attention_norm": "encoder.layer.{}.attention.LayerNorm",
+}
+_DISTILBERT = {
+    name: "embeddings" + of.removeprefix("embeddings")
+    for name, of in _BERT.items()
+    if name.startswith("embeddings")
+} | {
+    "layers.attention.query": "transformer.layer.{}.attention.q_lin",
+    "layers.attention.key": "transformer.layer.{}.attention.k_lin",
+    "layers.attention.value": "transformer.layer.{}.attention.v_lin",
+    "layers.attention.output": "transformer.layer.{}.attention.out_lin",
+    "layers.attention_norm": "transformer.layer.{}.sa_layer_norm",
+    "layers.inner": "transformer.layer.{}.ffn.lin1",
+    "layers.outer": "transformer.layer.{}.ffn.lin2",
+    "layers.feed_forward_norm": "transformer.layer.{}.output_layer_norm",
+}
+
+
+class Family(NamedTuple):
+    """How a kind of model is stored.
+
+    Attributes:
+      make: from its configuration to the tower.
+      names: of modules, by ours; ``{}`` is the number of the layer.
+      prefixes: what may stand in front of all names, where the file is of a larger
+        model.
+    """
+
+    make: Any
+    names: dict[str, str]
+    prefixes: tuple[str, ...]
+
+
+def _bert(config: dict[str, Any], **own: Any) -> Bert:
+    positions = config["max_position_embeddings"]
+    kwargs: dict[str, Any] = {
+        "vocabulary": config["vocab_size"],
+        "dim": config["hidden_size"],
+        "depth": config["num_hidden_layers"],
+        "heads": config["num_attention_heads"],
+        "hidden": config["intermediate_size"],
+        "positions": positions,
+        "length": positions - own.get("first_position", 0),
+        "token_types": config.get("type_vocab_size", 2),
+        "activation": _activation(config.get("hidden_act", "gelu")),
+        "epsilon": config.get("layer_norm_eps", 1e-12),
+    }
+    kind = config.get("position_embedding_type", "absolute")
+    if kind != "absolute":
+        raise ValueError(f"positions of the type {kind!r} are not read, only absolute")
+    return Bert(**kwargs | own)
+
+
+def _roberta(config: dict[str, Any]) -> Bert:
+    return _bert(config, first_position=_after_padding(config))
+
+
+def _mpnet(config: dict[str, Any]) -> Bert:
+    return _bert(
+        config,
+        first_position=_after_padding(config),
+        token_types=0,
+        relative_buckets=config.get("relative_attention_num_buckets", 32),
+    )
+
+
+def _distilbert(config: dict[str, Any]) -> Bert:
+    names = {
+        "hidden_size": "dim",
+        "num_hidden_layers": "n_layers",
+        "num_attention_heads": "n_heads",
+        "intermediate_size": "hidden_dim",
+        "hidden_act": "activation",
+    }
+    same = {name: config[other] for name, other in names.items() if other in config}
+    return _bert(config | same, token_types=0)
+
+
+def _after_padding(config: dict[str, Any]) -> int:
+    """The row of the first position: rows up to that of the padding are not used."""
+    padding = config.get("pad_token_id")
+    return (1 if padding is None else padding) + 1
+
+
+FAMILIES = {
+    "bert": Family(_bert, _BERT, ("", "bert.")),
+    "roberta": Family(_roberta, _BERT, ("", "roberta.")),
+    "xlm-roberta": Family(_roberta, _BERT, ("", "roberta.")),
+    "camembert": Family(_roberta, _BERT, ("", "roberta.")),
+    "mpnet": Family(_mpnet, _MPNET, ("", "mpnet.")),
+    "distilbert": Family(_distilbert, _DISTILBERT, ("", "distilbert.")),
+}
+"""Models by the ``model_type`` of their ``config.json``."""
+
+
+def make_tower(config: dict[str, Any]) -> Any:
+    """The tower of a ``config.json``.
+
+    Args:
+      config: its content.
+
+    Returns:
+      The tower, with pooling as by default.
+
+    Raises:
+      ValueError: the model is of another kind, or something is not said.
+    """
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise ValueError(
+            f"the model_type {kind!r} is not read, only {', '.join(FAMILIES)}"
+        )
+    try:
+        return FAMILIES[kind].make(config)
+    except KeyError as error:
+        raise ValueError(f"{error} is not said") from None
+    except TypeError as error:
+        raise ValueError(f"a value is of the wrong type ({error})") from None
+
+
+def sources(kind: str, shapes: Params, stored: Iterable[str]) -> dict[str, Source]:
+    """Where each parameter is stored.
+
+    Args:
+      kind: of the model, see `FAMILIES`.
+      shapes: of the parameters.
+      stored: names of the tensors in the files.
+
+    Returns:
+      Sources by path, joined by dots.
+    """
+    family = FAMILIES[kind]
+    stored = set(stored)
+
+    def name_all(prefix: str) -> dict[str, Source]:
+        found = {}
+        for keys, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]:
+            path = ".".join(key.key for key in keys)
+            module, _, last = path.rpartition(".")
+            name = f"{prefix}{family.names[module]}.{_LEAVES[last]}"
+            stacked = "{}" in name
+            rank = len(leaf.shape) - stacked
+            axes = _AXES.get((last, rank), tuple(range(rank)))
+            count = leaf.shape[0] if stacked else 1
+            names = tuple(name.format(layer) for layer in range(count))
+            found[path] = Source(names, axes, stacked)
+        return found
+
+    def known(found: dict[str, Source]) -> int:
+        return sum(name in stored for source in found.values() for name in source.names)
+
+    return max((name_all(prefix) for prefix in family.prefixes), key=known)
+
+
+def _activation(name: str) -> str:
+    if name not in _ACTIVATIONS:
+        raise ValueError(
+            f"the activation {name!r} is not known, only {', '.join(_ACTIVATIONS)}"
+        )
+    return _ACTIVATIONS[name]

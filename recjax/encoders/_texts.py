@@ -1,0 +1,208 @@
+"""Texts to tokens, and to vectors: of similar length together, in few shapes."""
+
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from recjax.encoders._extra import library
+from recjax.encoders._types import TextTower, Tokens
+from recjax.types import Params
+
+# Columns of the compiled programs; longer texts take the next multiple of the last.
+_WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+_BATCH_TOKENS = 4096
+
+
+def read_tokenizer(folder: Path, *, vocabulary: int) -> Any:
+    """The tokenizer of a model, which neither cuts nor pads.
+
+    Args:
+      folder: with ``tokenizer.json``.
+      vocabulary: tokens that the model knows.
+
+    Returns:
+      A ``tokenizers.Tokenizer``.
+
+    Raises:
+      ValueError: there is none, it is damaged, or it knows more tokens than the model.
+    """
+    tokenizers = library("tokenizers")
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        raise ValueError(
+            f"{file} is missing: save the tokenizer again by save_pretrained of a fast "
+            "tokenizer, which writes it"
+        )
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(f"{file} is no tokenizer ({error})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    last = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if last >= vocabulary:
+        raise ValueError(
+            f"{file} knows tokens up to {last}, the model only {vocabulary}: they do "
+            "not belong together"
+        )
+    config = folder / "sentence_bert_config.json"
+    if config.is_file() and json.loads(config.read_text()).get("do_lower_case"):
+        lower = tokenizers.normalizers.Lowercase()
+        rest = [tokenizer.normalizer] if tokenizer.normalizer is not None else []
+        tokenizer.normalizer = tokenizers.normalizers.Sequence([lower, *rest])
+    return tokenizer
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], *, length: int) -> Tokens:
+    """Texts as arrays of one width, padded on the right.
+
+    A text of more tokens is cut, and keeps the special tokens that stand at its ends.
+    An empty one has those alone, or no token at all where the tokenizer adds none.
+    Padding is masked, so that a tokenizer needs no token for it.
+
+    Args:
+      tokenizer: as in `Loaded`.
+      texts: B of them.
+      length: T.
+
+    Returns:
+      Tokens ``[B, T]``, on the host.
+
+    Raises:
+      ValueError: something among the texts is no text, or the length leaves no room.
+
+    Examples:
+      >>> from tokenizers import Tokenizer, models, pre_tokenizers
+      >>> words = {"[UNK]": 0, "a": 1, "film": 2}
+      >>> tokenizer = Tokenizer(models.WordLevel(words, "[UNK]"))
+      >>> tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+      >>> tokens = tokenize(tokenizer, ["a film", ""], length=3)
+      >>> tokens.ids.tolist(), tokens.mask.sum(axis=1).tolist()
+      ([[1, 2, 0], [0, 0, 0]], [2, 0])
+    """
+    rows = _rows(tokenizer, texts, length)
+    return _padded(rows, length)
+
+
+def encode_texts(
+    tower: TextTower,
+    params: Params,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    length: int | None = None,
+    batch_tokens: int = _BATCH_TOKENS,
+    on_batch: Callable[[int], None] = lambda rows: None,
+) -> np.ndarray:
+    """Vectors of texts, in their order.
+
+    Texts of similar length are computed together, in a few widths, each compiled once.
+    The vector of a text does not depend on its company, but for rounding.
+
+    Args:
+      tower: the model.
+      params: its parameters.
+      tokenizer: as in `Loaded`.
+      texts: n of them.
+      length: tokens of the longest text, the rest of which is cut; None for the
+        tower's own.
+      batch_tokens: tokens of a batch, with padding.
+      on_batch: called with the number of texts of each batch when it is done.
+
+    Returns:
+      ``[n, D]`` float32, on the host; zeros for a text without any token.
+
+    Raises:
+      ValueError: something among the texts is no text, or a vector is not finite.
+    """
+    rows = _rows(tokenizer, texts, tower.length if length is None else length)
+    out = np.zeros((len(rows), tower.dim), np.float32)
+    waiting: list[tuple[np.ndarray, jax.Array]] = []
+
+    def take(at: np.ndarray, vectors: jax.Array) -> None:
+        out[at] = np.asarray(vectors)[: len(at)]
+        on_batch(len(at))
+
+    for at, tokens in _batches(rows, batch_tokens):
+        waiting.append((at, _encode(tower, params, tokens)))
+        # The next batch is on its way while this one is computed.
+        if len(waiting) > 2:
+            take(*waiting.pop(0))
+    for at, vectors in waiting:
+        take(at, vectors)
+    bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"the vectors of {len(bad)} of {len(out)} texts are not finite, such as "
+            f"that of {texts[bad[0]][:60]!r}: the parameters are damaged, or too large "
+            "for their type"
+        )
+    return out
+
+
+@functools.partial(jax.jit, static_argnames="tower")
+def _encode(tower: TextTower, params: Params, tokens: Tokens) -> jax.Array:
+    return tower.encode(params, tokens)
+
+
+def _rows(tokenizer: Any, texts: Sequence[str], length: int) -> list[list[int]]:
+    """The tokens of each text."""
+    if isinstance(texts, str):
+        raise ValueError(f"texts are a list of texts; got the text {texts[:60]!r}")
+    texts = list(texts)
+    for place, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(f"text {place} is {text!r}, which is no text")
+    if tokenizer.padding is not None or tokenizer.truncation is not None:
+        raise ValueError(
+            "the tokenizer pads or cuts by itself: call its no_padding() and "
+            "no_truncation() once"
+        )
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
+    if length <= special:
+        raise ValueError(
+            f"length {length} leaves no room beside {special} special tokens"
+        )
+    rows = []
+    for one in tokenizer.encode_batch(texts, add_special_tokens=False):
+        one.truncate(length - special)
+        rows.append(tokenizer.post_process(one).ids)
+    return rows
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, height: int = 0) -> Tokens:
+    """Tokens of that many columns, and at least so many rows."""
+    shape = (max(len(rows), height), width)
+    lengths = np.zeros(shape[0], np.int64)
+    lengths[: len(rows)] = [len(row) for row in rows]
+    mask = np.arange(width) < lengths[:, None]
+    ids = np.zeros(shape, np.int32)
+    ids[mask] = [token for row in rows for token in row]
+    return Tokens(ids, mask)
+
+
+def _batches(
+    rows: Sequence[Sequence[int]], batch_tokens: int
+) -> Iterator[tuple[np.ndarray, Tokens]]:
+    """Places of texts and their tokens, longest texts first."""
+    order = np.argsort([-len(row) for row in rows], kind="stable")
+    start = 0
+    while start < len(order):
+        width = _width(len(rows[order[start]]))
+        height = max(1, batch_tokens // width)
+        at = order[start : start + height]
+        yield at, _padded([rows[place] for place in at], width, height)
+        start += height
+
+
+def _width(length: int) -> int:
+    """Columns for texts of that length."""
+    for width in _WIDTHS:
+        if length <= width:
+            return width
+    return -(-length // _WIDTHS[-1]) * _WIDTHS[-1]
