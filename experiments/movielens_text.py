@@ -31,7 +31,7 @@ from experiments._table import main as run
 from recjax import encoders
 from recjax.alignments import Contrast, Reconstruct
 from recjax.checkpoint import tree_digest
-from recjax.data import data_home, make_context, read
+from recjax.data import Log, data_home, make_context, read
 from recjax.lists import item_lists
 from recjax.models import (
     EASE,
@@ -127,12 +127,16 @@ class Case(NamedTuple):
       context: the training data; cold items are never drawn as negatives.
       targets: the held-out items of each user by part: valid, warm, cold.
       ranked_not: the items that are not ranked for a user, by part.
+      order: ``[I]``, the item that each item of the source has become.
+      train: the training rows, with the times of the source if it has any.
     """
 
     spec: Spec
     context: Context
     targets: dict[str, ItemLists]
     ranked_not: dict[str, ItemLists]
+    order: np.ndarray
+    train: Interactions
 
 
 def make_case(pairs: Interactions, texts: np.ndarray, seed: int) -> Case:
@@ -170,7 +174,8 @@ def make_case(pairs: Interactions, texts: np.ndarray, seed: int) -> Case:
         name: item_lists(pairs.users[mask], items[mask], num_users)
         for name, mask in rows.items()
     }
-    train = Interactions(pairs.users[rows["train"]], items[rows["train"]])
+    times = None if pairs.times is None else pairs.times[rows["train"]]
+    train = Interactions(pairs.users[rows["train"]], items[rows["train"]], None, times)
     width = texts.shape[1]
     spec = Spec(num_users, num_items, features=(("text", width),))
     text = Feature(texts, np.ones(num_items, bool))
@@ -188,6 +193,8 @@ def make_case(pairs: Interactions, texts: np.ndarray, seed: int) -> Case:
             "warm": known_or_cold,
             "cold": with_items(nothing, np.flatnonzero(~is_cold), num_users),
         },
+        order,
+        train,
     )
 
 
@@ -212,6 +219,8 @@ def with_items(pairs: Interactions, items: np.ndarray, num_users: int) -> ItemLi
 
 class TextProblem(Problem):
     """A `Case` as the rows of a table need it."""
+
+    parts: tuple[str, ...] = ("warm", "cold")
 
     def __init__(self, table: Table, case: Case) -> None:
         """With what is to be reported, and the split."""
@@ -239,10 +248,10 @@ class TextProblem(Problem):
     def test_scores(
         self, row: Row, params: Params, context: Context
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-        """Warm and cold, over the users who have both."""
+        """By part, over the users who have something in each."""
         columns: dict[str, np.ndarray] = {}
         users = np.arange(self._case.spec.num_users)
-        for part in ("warm", "cold"):
+        for part in self.parts:
             case = self._case
             _, found = self.score(
                 row, params, context, case.targets[part], case.ranked_not[part]
@@ -282,6 +291,22 @@ class TextProblem(Problem):
         )
 
 
+def texts_of(log: Log) -> list[str]:
+    """A text about each film: title, year and genres.
+
+    Args:
+      log: of MovieLens.
+
+    Returns:
+      Texts, one an item.
+    """
+    films = log.items.select(["title", "year", "genres"]).to_pylist()
+    return [
+        f"{film['title']} ({film['year']}). Genres: {', '.join(film['genres'])}"
+        for film in films
+    ]
+
+
 def load() -> tuple[Interactions, np.ndarray]:
     """The ratings as pairs, and a vector of each film's title, year and genres.
 
@@ -291,11 +316,7 @@ def load() -> tuple[Interactions, np.ndarray]:
       Pairs, and vectors ``[I, 384]``.
     """
     log = read("movielens-small")
-    films = log.items.select(["title", "year", "genres"]).to_pylist()
-    texts = [
-        f"{film['title']} ({film['year']}). Genres: {', '.join(film['genres'])}"
-        for film in films
-    ]
+    texts = texts_of(log)
     digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
     path = data_home() / f"movielens-text-{digest}.npy"
     if not path.exists():

@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("types", "reduce", "console", "phases", "top_k", "significance"),
     ("lists", "optimizers", "sparse", "sharding"),
-    ("sampling", "graphs", "layers", "losses", "metrics"),
+    ("sampling", "graphs", "layers", "losses", "metrics", "adapters"),
     ("objectives", "alignments", "data", "encoders"),
     ("models",),
     ("chunks", "ranking", "recommendation", "evaluation", "checkpoint"),

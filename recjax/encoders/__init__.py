@@ -14,14 +14,18 @@ from recjax.encoders._checkpoint import over_mesh
 from recjax.encoders._load import find_folder, fingerprint, load
 from recjax.encoders._texts import encode_texts, tokenize
 from recjax.encoders._types import Loaded, Pooling, TextTower, Tokens
+from recjax.encoders._upper import Hidden, Upper, cut
 from recjax.encoders.bert import Bert
 
 __all__ = [
     "Bert",
+    "Hidden",
     "Loaded",
     "Pooling",
     "TextTower",
     "Tokens",
+    "Upper",
+    "cut",
     "encode_texts",
     "find_folder",
     "fingerprint",

@@ -117,24 +117,33 @@ class Bert:
             params["relative"] = {"embedding": table}
         return params
 
-    def states(self, params: Params, tokens: Tokens) -> jax.Array:
-        """The last vector of each token, ``[B, T, D]``."""
+    def begin(self, params: Params, tokens: Tokens) -> jax.Array:
+        """What the first layer gets of each token, ``[B, T, D]``."""
         ids, mask = (jnp.asarray(x) for x in tokens)
         if ids.shape[1] > self.positions - self.first_position:
             raise ValueError(
                 f"tokens {ids.shape} are more than the "
                 f"{self.positions - self.first_position} positions that the tower has"
             )
-        places = positions(mask)
-        embeddings = {"params": params["embeddings"]}
-        rows = places + self.first_position
-        x: Any = _Embeddings(self).apply(embeddings, ids, rows)
+        rows = positions(mask) + self.first_position
+        found: Any = _Embeddings(self).apply(
+            {"params": params["embeddings"]}, ids, rows
+        )
+        return found
+
+    def through(self, params: Params, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """What the layers of ``params``, be they all or some, make of ``[B, T, D]``."""
         bias = mask_bias(mask)
         if self.relative_buckets:
-            bucket = _bucket(places, self.relative_buckets)
+            bucket = _bucket(positions(mask), self.relative_buckets)
             table = params["relative"]["embedding"].astype(jnp.float32)
             bias = bias + jnp.moveaxis(table[bucket], -1, 1)
         return through_layers(_Layer(self), params["layers"], x, bias, remat=self.remat)
+
+    def states(self, params: Params, tokens: Tokens) -> jax.Array:
+        """The last vector of each token, ``[B, T, D]``."""
+        x, mask = self.begin(params, tokens), jnp.asarray(tokens.mask)
+        return self.through(params, x, mask)
 
     def encode(self, params: Params, tokens: Tokens) -> jax.Array:
         """A vector of each text, ``[B, D]`` float32; zeros for one without a token."""

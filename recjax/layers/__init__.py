@@ -59,6 +59,7 @@ from recjax.layers._segment import (
     segment_softmax,
 )
 from recjax.layers._smoothing import personalised_pagerank, propagate_normalised
+from recjax.layers._transformer import init_transformer_block, transformer_block
 from recjax.layers._unit_length import unit_length
 
 __all__ = [
@@ -99,6 +100,7 @@ __all__ = [
     "init_relation_message_passing",
     "init_rgcn_basis",
     "init_rgcn_block",
+    "init_transformer_block",
     "linear_attention",
     "message_passing",
     "mlp",
@@ -118,5 +120,6 @@ __all__ = [
     "segment_min",
     "segment_softmax",
     "sequence_attention",
+    "transformer_block",
     "unit_length",
 ]

@@ -19,6 +19,7 @@ from recjax.models.freedom import FREEDOM
 from recjax.models.gf_cf import GFCF
 from recjax.models.graph_alignment import GraphAlignment
 from recjax.models.graph_transformer import GraphTransformer
+from recjax.models.hybrid import Hybrid, Tuned
 from recjax.models.ials import IALS
 from recjax.models.item_knn import ItemKNN
 from recjax.models.kar import KAR
@@ -55,6 +56,7 @@ MODELS: dict[str, Any] = {
     "gf_cf": GFCF,
     "graph_alignment": GraphAlignment,
     "graph_transformer": GraphTransformer,
+    "hybrid": Hybrid,
     "ials": IALS,
     "item_knn": ItemKNN,
     "kar": KAR,
@@ -105,6 +107,7 @@ __all__ = [
     "DirectAU",
     "GraphAlignment",
     "GraphTransformer",
+    "Hybrid",
     "ItemKNN",
     "LGMRec",
     "LightGCN",
@@ -113,6 +116,7 @@ __all__ = [
     "Popular",
     "SimGCL",
     "TextAutoencoder",
+    "Tuned",
     "TurboCF",
     "UltraGCN",
     "XSimGCL",

@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jraph
 
 from recjax.layers import newcomer_sum, propagate_layers, unit_length
 from recjax.losses import batch_l2_loss
@@ -127,6 +128,39 @@ def newcomer_nodes(
     start = jnp.zeros_like(split_nodes(nodes, context).items)
     mean = sum(items, start) / (depth + with_table)
     return newcomer_sum(mean, context.item_counts, histories)
+
+
+def newcomer_graph(
+    histories: ItemLists, num_nodes: int, *, first: int
+) -> jraph.GraphsTuple:
+    """Edges from the items of each list to newcomers, who stand before all nodes.
+
+    Args:
+      histories: B lists.
+      num_nodes: N, of the graph that they join.
+      first: the node of item 0 in it.
+
+    Returns:
+      A graph of ``B + N`` nodes.
+
+    Examples:
+      >>> lists = ItemLists(jnp.array([0, 1, 3]), jnp.array([4, 2, 4]))
+      >>> graph = newcomer_graph(lists, 9, first=3)
+      >>> graph.senders.tolist(), graph.receivers.tolist()
+      ([9, 7, 9], [0, 1, 1])
+    """
+    num, entries = len(histories.pointer) - 1, len(histories.items)
+    return jraph.GraphsTuple(
+        nodes=None,
+        edges=None,
+        globals=None,
+        senders=num + first + jnp.asarray(histories.items),
+        receivers=jnp.repeat(
+            jnp.arange(num), jnp.diff(histories.pointer), total_repeat_length=entries
+        ),
+        n_node=jnp.array([num + num_nodes]),
+        n_edge=jnp.array([entries]),
+    )
 
 
 def comparable(objective: Objective, vectors: Any) -> Any:

@@ -13,6 +13,7 @@ from recjax.models._nodes import (
     batch_nodes,
     comparable,
     init_nodes,
+    newcomer_graph,
     objective_with_l2,
     split_batch,
     split_nodes,
@@ -141,20 +142,7 @@ class GraphTransformer:
         """Newcomers begin at 0 and listen to their list and to all trained nodes."""
         nodes, num = params["nodes"], len(histories.pointer) - 1
         num_users = len(context.seen.pointer) - 1
-        entries = len(histories.items)
-        lists = jraph.GraphsTuple(
-            nodes=None,
-            edges=None,
-            globals=None,
-            senders=num + num_users + jnp.asarray(histories.items),
-            receivers=jnp.repeat(
-                jnp.arange(num),
-                jnp.diff(histories.pointer),
-                total_repeat_length=entries,
-            ),
-            n_node=jnp.array([num + len(nodes)]),
-            n_edge=jnp.array([entries]),
-        )
+        lists = newcomer_graph(histories, len(nodes), first=num_users)
         users = jnp.zeros((num, self.dim), nodes.dtype)
         for layer in params["layers"]:
             everyone = jnp.concatenate([users, nodes])

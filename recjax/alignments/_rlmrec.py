@@ -1,32 +1,19 @@
-"""How representations of a graph are brought together with those of a text.
-
-An alignment is a frozen dataclass, as an objective is: its fields are its settings,
-``init`` makes what it learns, and calling it with what the encoder gives is the loss.
-One with a ``hide`` replaces some vectors before the encoder sees them.  Any of them
-goes with any encoder and any objective; see `recjax.models.Aligned`.
-"""
+"""The alignments of RLMRec: by contrast, and by what hidden nodes can tell."""
 
 import dataclasses
-from typing import NamedTuple, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from recjax.alignments._texts import Texts
 from recjax.layers import init_mlp, mlp
 from recjax.losses import info_nce_loss
-from recjax.types import Batch, Embeddings, Feature, Params
+from recjax.types import Batch, Embeddings, Params
 
-
-class Texts(NamedTuple):
-    """Vectors of texts about users and about items, width F.
-
-    Attributes:
-      users: values ``[U, F]``, with their mask.
-      items: values ``[I, F]``, with their mask.
-    """
-
-    users: Feature
-    items: Feature
+# As in CLIP: a step to a sharper temperature would not come back.
+_SHARPEST = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +46,14 @@ class Contrast:
     weight: float = 1e-2
     """Weight of the loss beside that of the encoder."""
     temperature: float = 0.2
-    """Cosines are divided by it."""
+    """Cosines are divided by it; where it is learned, at the start."""
+    learned: bool = False
+    """Whether the temperature is, by its logarithm."""
 
     def init(self, key: jax.Array, *, dim: int, width: int) -> Params:
-        """The perceptron on the text's side."""
-        return {"mlp": init_mlp(key, width, (width + dim) // 2, dim)}
+        """The perceptron on the text's side, and the temperature if it is learned."""
+        params = {"mlp": init_mlp(key, width, (width + dim) // 2, dim)}
+        return params | _init_temperature(self)
 
     def __call__(
         self,
@@ -75,11 +65,12 @@ class Contrast:
     ) -> jax.Array:
         """The loss of a batch."""
         del hidden
+        temperature = _temperature(self, params)
         of_users = mlp(params["mlp"], texts.users.values)
         loss = info_nce_loss(
             vectors.users[batch.users],
             of_users[batch.users],
-            temperature=self.temperature,
+            temperature=temperature,
             candidates=of_users,
             counted=texts.users.present,
             where=(batch.weight > 0) & texts.users.present[batch.users],
@@ -91,7 +82,7 @@ class Contrast:
             loss += info_nce_loss(
                 vectors.items[items],
                 mlp(params["mlp"], texts.items.values[items]),
-                temperature=self.temperature,
+                temperature=temperature,
                 where=(batch.weight > 0) & texts.items.present[items],
             )
         return loss
@@ -125,16 +116,19 @@ class Reconstruct:
     weight: float = 0.1
     """Weight of the loss beside that of the encoder."""
     temperature: float = 0.5
-    """Cosines are divided by it."""
+    """Cosines are divided by it; where it is learned, at the start."""
+    learned: bool = False
+    """Whether the temperature is, by its logarithm."""
     share: float = 0.15
     """Share of users and items that is hidden, anew at every step."""
 
     def init(self, key: jax.Array, *, dim: int, width: int) -> Params:
-        """The token, 0, and the perceptron on the graph's side."""
-        return {
+        """The token, 0, the perceptron on the graph's side, perhaps a temperature."""
+        params = {
             "token": jnp.zeros(dim),
             "mlp": init_mlp(key, dim, (width + dim) // 2, width),
         }
+        return params | _init_temperature(self)
 
     def hide(
         self, params: Params, nodes: jax.Array, key: jax.Array
@@ -160,12 +154,18 @@ class Reconstruct:
         return info_nce_loss(
             mlp(params["mlp"], nodes),
             values,
-            temperature=self.temperature,
+            temperature=_temperature(self, params),
             where=present,
         )
 
 
-Alignment: TypeAlias = Contrast | Reconstruct
+def _init_temperature(alignment: Contrast | Reconstruct) -> Params:
+    if not alignment.learned:
+        return {}
+    return {"log_temperature": jnp.log(jnp.float32(alignment.temperature))}
 
-ALIGNMENTS = {"contrast": Contrast, "reconstruct": Reconstruct}
-"""Names that the command line takes."""
+
+def _temperature(alignment: Contrast | Reconstruct, params: Params) -> Any:
+    if "log_temperature" not in params:
+        return alignment.temperature
+    return jnp.exp(jnp.maximum(params["log_temperature"], np.log(_SHARPEST)))

