@@ -12,6 +12,7 @@ from recjax.graphs._co_occurrence import co_occurrence_graph
 from recjax.graphs._dropout import drop_edges, drop_nodes, prune_edges
 from recjax.graphs._neighbours import cosine_neighbours, neighbour_graph
 from recjax.graphs._normalise import normalise_edges
+from recjax.graphs._relation_graph import relation_graph
 
 __all__ = [
     "Normalisation",
@@ -24,4 +25,5 @@ __all__ = [
     "neighbour_graph",
     "normalise_edges",
     "prune_edges",
+    "relation_graph",
 ]

@@ -231,7 +231,7 @@ class DiffMM:
         few, is_main = slice(self.contrast_rows), self.contrast == "main"
         contrast = contrast_views(
             generated_views(graph, graphs, table, looks, context),
-            Batch(*(x[few] for x in batch)),
+            jax.tree.map(lambda x: x[few], batch),
             temperature=self.temperature,
             own=BatchVectors(*(x[few] for x in vectors)) if is_main else None,
         )
