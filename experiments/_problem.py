@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments._rows import Row, Table
-from recjax.data import Dataset, load
+from recjax.data import Dataset, load, open_part
 from recjax.evaluation import evaluate
 from recjax.pipeline import build_context, target_lists
 from recjax.types import Context, Interactions, ItemLists, Params, Spec, prepare
@@ -18,7 +18,7 @@ class Problem:
     def __init__(self, table: Table, path: Path) -> None:
         """Loads the training and the validation part; ValueError where one is empty."""
         self.table, self._path = table, path
-        self._base: dict[tuple[float, bool], tuple[Spec, Context]] = {}
+        self._base: dict[Any, tuple[Spec, Context]] = {}
         self.data = load(path)
         self.valid = target_lists(self.data, "valid")
         if not self.valid.items.size:
@@ -28,12 +28,17 @@ class Problem:
     def context(self, row: Row, *, merged: bool) -> tuple[Spec, Context]:
         """Sizes and context for a model; of train and valid together, if merged."""
         power = row.training.negative_power if row.training else 0.0
-        if (power, merged) not in self._base:
-            data = merge_valid(self.data) if merged else self.data
-            self._base[power, merged] = build_context(
-                data, self.table.attributes, power
+        key = power, merged, row.behaviours
+        if key not in self._base:
+            data = self.data
+            if merged:
+                # With what is hidden there of other behaviours.
+                valid = open_part(self._path, "valid")[:] if row.behaviours else None
+                data = merge_valid(data, valid)
+            self._base[key] = build_context(
+                data, self.table.attributes, power, row.behaviours
             )
-        spec, context = self._base[power, merged]
+        spec, context = self._base[key]
         return spec, prepare(row.model, context)
 
     def score(
@@ -93,18 +98,25 @@ class Problem:
         )
 
 
-def merge_valid(data: Dataset) -> Dataset:
+def merge_valid(data: Dataset, valid: Interactions | None = None) -> Dataset:
     """The dataset whose training part holds the validation part too.
 
     Args:
       data: with both parts.
+      valid: the rows of that part, of all behaviours; None for those of the target.
 
     Returns:
-      The dataset; rows of the target behaviour only.
+      The dataset; without ``valid``, rows of the target behaviour only.
     """
-    train, valid = data.target_rows("train"), data.target_rows("valid")
-    rows = Interactions(
-        np.concatenate([train.users, valid.users]),
-        np.concatenate([train.items, valid.items]),
-    )
+    if valid is None:
+        train, valid = data.target_rows("train"), data.target_rows("valid")
+        rows = Interactions(
+            np.concatenate([train.users, valid.users]),
+            np.concatenate([train.items, valid.items]),
+        )
+    else:
+        columns = zip(data.part("train"), valid, strict=True)
+        rows = Interactions(
+            *(None if x is None else np.concatenate([x, y]) for x, y in columns)
+        )
     return data._replace(parts={"train": rows})

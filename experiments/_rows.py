@@ -26,6 +26,8 @@ class Row(NamedTuple):
       published: metrics by name that a paper reports, None where there are none.
       curve: the first shown metric on test by epoch that a paper reports; ours is
         looked at after the same epochs, and chooses nothing.
+      behaviours: those whose rows are edges and training pairs, the target last; none
+        for rows of the target alone.
     """
 
     model: Any
@@ -35,6 +37,7 @@ class Row(NamedTuple):
     tried: int = 0
     published: Mapping[str, float] | None = None
     curve: Mapping[int, float] | None = None
+    behaviours: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):
@@ -73,6 +76,7 @@ def row_of(
     grid: Sequence[Mapping[str, float]] = (),
     tried: int = 0,
     curve: Mapping[int, float] | None = None,
+    behaviours: Sequence[str] = (),
     **settings: Any,
 ) -> Row:
     """A row by the name of its model.
@@ -85,13 +89,15 @@ def row_of(
       grid: see `Row`.
       tried: see `Row`.
       curve: see `Row`.
+      behaviours: see `Row`.
       **settings: of the model.
 
     Returns:
       The row.
     """
     figures = dict(zip(("recall@20", "ndcg@20"), published, strict=False)) or None
-    return Row(MODELS[name](**settings), training, note, grid, tried, figures, curve)
+    model, kinds = MODELS[name](**settings), tuple(behaviours)
+    return Row(model, training, note, grid, tried, figures, curve, kinds)
 
 
 def product(**values: Sequence[float]) -> list[dict[str, float]]:

@@ -44,6 +44,8 @@ def _identity(row: Row, table: Table) -> dict[str, Any]:
         "grid": [dict(setting) for setting in row.grid] or None,
         "retrained": table.retrain,
     }
+    if row.behaviours:
+        identity["behaviours"] = row.behaviours
     # As it will be read again, with lists where tuples were.
     return json.loads(json.dumps(identity))
 

@@ -17,10 +17,14 @@ from recjax.data import (
     Dataset,
     attribute_pairs,
     find,
+    graph_triples,
     load,
     make_context,
+    make_relation_context,
+    split_relations,
 )
 from recjax.data._manifest import read_manifest
+from recjax.data._triples import UNNAMED
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
 from recjax.models import MODELS, Diffusion
@@ -308,23 +312,28 @@ def build_context(
     dataset: Dataset,
     attributes: Sequence[str],
     negative_power: float,
+    relations: Sequence[str] = (),
     *,
     node_multiple: int = 1,
 ) -> tuple[Spec, Context]:
-    """The spec and the context of a dataset's training part (of its target).
+    """The spec and the context of a dataset's training part.
 
     Args:
       dataset: with its train part loaded.
       attributes: item columns whose values become nodes.
       negative_power: see `recjax.data.make_context`.
+      relations: names of behaviours, and of relations of `recjax.data.graph_triples`,
+        that become typed edges; none for an untyped graph of the target's rows.
       node_multiple: see `recjax.sharding.pad_spec`.
 
     Returns:
       The spec, with the number of attributes, and the context.
 
     Raises:
-      ValueError: an attribute column does not exist.
+      ValueError: an attribute column or a relation does not exist.
     """
+    if relations:
+        return _relation_context(dataset, attributes, negative_power, relations)
     pairs, names = attribute_pairs(dataset.items, tuple(attributes))
     spec = dataset.spec._replace(num_attributes=len(names))
     spec = pad_spec(spec, node_multiple)
@@ -336,6 +345,28 @@ def build_context(
         negative_power=negative_power,
     )
     return spec, context
+
+
+def _relation_context(
+    dataset: Dataset,
+    attributes: Sequence[str],
+    negative_power: float,
+    relations: Sequence[str],
+) -> tuple[Spec, Context]:
+    """The context of typed edges; attributes are relations too."""
+    behaviours = dataset.relation_names or (UNNAMED,)
+    chosen, rest = split_relations(dataset, relations)
+    return make_relation_context(
+        dataset.part("train"),
+        dataset.spec,
+        names=behaviours,
+        # Without any, those of the target: lists are made of something.
+        behaviours=chosen or (dataset.target or UNNAMED,),
+        target=dataset.target,
+        triples=graph_triples(dataset, tuple(dict.fromkeys((*rest, *attributes)))),
+        features=dataset.features,
+        negative_power=negative_power,
+    )
 
 
 def target_lists(dataset: Dataset, part: str) -> ItemLists:

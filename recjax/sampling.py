@@ -254,12 +254,10 @@ def epoch_rows(
     return rows.reshape(steps, batch_size), weight.reshape(steps, batch_size)
 
 
-def sample_user_pairs(
-    key: jax.Array, context: Context, num: int
-) -> tuple[jax.Array, jax.Array]:
-    """Pairs drawn user by user: a random user with a list, then one of its items.
+def sample_user_pairs(key: jax.Array, context: Context, num: int) -> jax.Array:
+    """Pairs drawn user by user: a random user with a pair, then one of its pairs.
 
-    Every such user is equally likely, however long its list (the sampling of
+    Every such user is equally likely, however many pairs it has (the sampling of
     LightGCN's released code); a random pair would favour the busy ones.
 
     Args:
@@ -268,23 +266,23 @@ def sample_user_pairs(
       num: pairs B.
 
     Returns:
-      Users ``[B]`` and items ``[B]``.
+      Rows ``[B]`` of the training pairs.
 
     References:
       He et al., LightGCN, SIGIR 2020 (released code, uniform sampling of users).
     """
     user_key, item_key = jax.random.split(key)
-    pointer = context.seen.pointer
-    # The k-th user with a list begins at the k-th change of the sorted user column.
+    # The k-th user with a pair begins at the k-th change of the sorted user column.
     starts = jnp.concatenate(
         [jnp.ones(1, bool), context.users[1:] != context.users[:-1]]
     )
     rank = jnp.cumsum(starts)
     drawn = jax.random.randint(user_key, (num,), 1, rank[-1] + 1)
     users = context.users[jnp.searchsorted(rank, drawn)]
-    begin, end = pointer[users], pointer[users + 1]
-    rows = jax.random.randint(item_key, (num,), begin, end)
-    return users, context.seen.items[rows]
+    begin, end = (
+        jnp.searchsorted(context.users, users, side=side) for side in ("left", "right")
+    )
+    return jax.random.randint(item_key, (num,), begin, end)
 
 
 def make_batch(
@@ -294,6 +292,7 @@ def make_batch(
     items: jax.Array,
     weight: jax.Array,
     num_negatives: int,
+    relations: jax.Array | None = None,
 ) -> Batch:
     """Adds negatives to training pairs.
 
@@ -304,12 +303,13 @@ def make_batch(
       items: ``[B]`` int.
       weight: ``[B]``, 0 for padding.
       num_negatives: M.
+      relations: ``[B]`` int behaviours; None where there is one.
 
     Returns:
       The batch; rows of users who know every item get weight 0 where M > 0.
     """
     if num_negatives == 0:
         none = jnp.zeros((users.shape[0], 0), jnp.int32)
-        return Batch(users, items, none, weight)
+        return Batch(users, items, none, weight, relations)
     negatives, possible = sample_negatives(key, context.negatives, users, num_negatives)
-    return Batch(users, items, negatives, weight * possible)
+    return Batch(users, items, negatives, weight * possible, relations)

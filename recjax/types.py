@@ -62,12 +62,17 @@ class Spec(NamedTuple):
       num_items: I.
       num_attributes: A, the attribute nodes of the graph.
       features: name and width F of each item feature table.
+      relations: names of the R relations of the graph's edges; empty where edges are
+        of one kind.  Behaviours come first, and the last of these is the target.
+      num_behaviours: how many of them are behaviours.
     """
 
     num_users: int
     num_items: int
     num_attributes: int = 0
     features: tuple[tuple[str, int], ...] = ()
+    relations: tuple[str, ...] = ()
+    num_behaviours: int = 0
 
 
 class ItemLists(NamedTuple):
@@ -126,6 +131,9 @@ class Context(NamedTuple):
       negatives: the table that `recjax.sampling.sample_negatives` draws from.
       features: item feature tables by name.
       prepared: what a model made of all this before training, by name; see `prepare`.
+      relations: ``[n]`` int32, the behaviour of each training pair; None where there is
+        one behaviour.  Where there are several, pairs, counts and negatives are those
+        of all behaviours, and ``seen`` is of the target alone.
     """
 
     graph: jraph.GraphsTuple
@@ -136,6 +144,7 @@ class Context(NamedTuple):
     negatives: NegativeTable
     features: dict[str, Feature]
     prepared: dict[str, Any] = {}  # noqa: RUF012 - nobody writes to it
+    relations: Any = None
 
 
 class Batch(NamedTuple):
@@ -146,12 +155,14 @@ class Batch(NamedTuple):
       items: ``[B]`` int32, the positives.
       negatives: ``[B, M]`` int32, items that the user does not know.
       weight: ``[B]`` float32, 1 for a real row and 0 for padding.
+      relations: ``[B]`` int32, the behaviour of each pair; None where there is one.
     """
 
     users: jax.Array
     items: jax.Array
     negatives: jax.Array
     weight: jax.Array
+    relations: Any = None
 
 
 class BatchVectors(NamedTuple):

@@ -101,7 +101,8 @@ def test_pairs_by_user_favour_no_busy_user():
     # User 1 has no item, user 2 has one, user 0 has six.
     train = Interactions(np.array([0] * 6 + [2]), np.array([0, 1, 2, 3, 4, 5, 5]))
     context = make_context(train, Spec(4, 6))
-    users, items = sample_user_pairs(jax.random.key(0), context, 20_000)
+    rows = sample_user_pairs(jax.random.key(0), context, 20_000)
+    users, items = context.users[rows], context.items[rows]
     share = np.bincount(users, minlength=4) / 20_000
     np.testing.assert_allclose(share, [0.5, 0, 0.5, 0], atol=4 * 0.5 / np.sqrt(20_000))
     assert set(items[users == 2].tolist()) == {5}

@@ -14,7 +14,9 @@ from recjax.data._prepare import DEFAULT_CLEANING, find, open_dataset, prepare
 from recjax.data._read import SOURCES, read
 from recjax.data._split import Split, split, split_hash
 from recjax.data._store import load, open_part, write
+from recjax.data._triples import graph_triples, relation_names, split_relations
 from recjax.data.graph import attribute_pairs, make_context
+from recjax.data.relations import Triples, make_relation_context
 from recjax.data.synthetic import synthetic
 
 __all__ = [
@@ -26,19 +28,24 @@ __all__ = [
     "Log",
     "Split",
     "Step",
+    "Triples",
     "attribute_pairs",
     "clean",
     "data_home",
     "describe",
     "find",
+    "graph_triples",
     "load",
     "make_context",
+    "make_relation_context",
     "open_dataset",
     "open_part",
     "prepare",
     "read",
+    "relation_names",
     "split",
     "split_hash",
+    "split_relations",
     "synthetic",
     "write",
 ]

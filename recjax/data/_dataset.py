@@ -26,6 +26,8 @@ class Dataset(NamedTuple):
       relation_names: names of the behaviours; empty for one unnamed behaviour.
       target: the behaviour that is evaluated; None where there is one only.
       split_hash: names the split; equal hashes are equal splits.
+      triples: facts about users, items and other things, with the text columns of
+        `recjax.data.Log.triples`; None where there are none.
 
     Examples:
       >>> import pyarrow as pa
@@ -48,6 +50,7 @@ class Dataset(NamedTuple):
     relation_names: tuple[str, ...] = ()
     target: str | None = None
     split_hash: str = ""
+    triples: pa.Table | None = None
 
     def part(self, name: str) -> Interactions:
         """Interactions of a loaded part; ValueError where it was not loaded."""

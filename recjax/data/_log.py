@@ -38,6 +38,9 @@ class Log(NamedTuple):
       relation_names: names of the behaviours; empty for one unnamed behaviour.
       features: item feature tables, aligned with ``items``.
       report: the steps that led here.
+      triples: facts (head, relation, tail), knowledge or social links, as text columns
+        ``head_kind``, ``head``, ``relation``, ``tail_kind``, ``tail``; a kind is
+        ``user``, ``item`` or ``entity``.  None where there are none.
     """
 
     interactions: Interactions
@@ -48,3 +51,4 @@ class Log(NamedTuple):
     relation_names: tuple[str, ...] = ()
     features: dict[str, Feature] = {}  # noqa: RUF012 - never mutated
     report: tuple[Step, ...] = ()
+    triples: pa.Table | None = None

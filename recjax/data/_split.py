@@ -20,7 +20,7 @@ class Split:
     """How rows are held out.
 
     With several behaviours only rows of the target are held out, the others stay in
-    train.  The strategies:
+    train (but see ``hide_pairs``).  The strategies:
 
     * given: the parts that the source brings.  Without a valid part, one is carved out
       of train.
@@ -59,6 +59,9 @@ class Split:
     carve: Literal["random", "latest"] = "random"
     """For given parts without valid: a random share `valid` of the training rows, or
     the latest training row of each user who has two or more."""
+    hide_pairs: bool = False
+    """Hide the other behaviours of a held-out user and item too, which would tell what
+    to list: they go into its part, which is read as rows of the target alone."""
 
 
 DEFAULT = Split()
@@ -121,6 +124,8 @@ def split(log: Log, split: Split = DEFAULT) -> Log:
             detail["rows of cold entities left out"] = int(np.sum(~kept))
         else:
             parts[target] = _hold_out(log, np.flatnonzero(target), split, strategy)
+    if split.hide_pairs:
+        detail["rows of held-out pairs hidden"] = _hide_pairs(log, target, parts)
     before, rows, parts = rows.num_rows, rows.take(kept), parts[kept]
     counts = np.bincount(parts, minlength=3).tolist()
     detail.update(zip(PARTS, counts, strict=True))
@@ -203,6 +208,19 @@ def _given(
         carved = train[some[: _round(len(train) * split.valid)]]
     parts[carved] = VALID
     return parts, {"carved out of train": len(carved), "carved": split.carve}
+
+
+def _hide_pairs(log: Log, target: np.ndarray, parts: np.ndarray) -> int:
+    """Moves rows of other behaviours to the part of their pair; how many they are."""
+    pairs = log.interactions._replace(relations=None)
+    keys = pair_keys(pairs, log.users.num_rows, log.items.num_rows)
+    hidden = 0
+    for part in (VALID, TEST):
+        found = ~target & (parts == TRAIN)
+        found &= np.isin(keys, keys[target & (parts == part)])
+        parts[found] = part
+        hidden += int(found.sum())
+    return hidden
 
 
 def _hold_out(log: Log, rows: np.ndarray, split: Split, strategy: str) -> np.ndarray:

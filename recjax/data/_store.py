@@ -5,6 +5,7 @@ A dataset is a folder::
     dataset.json                 the manifest, see `recjax.data._manifest`
     interactions/1.0.0/          TFDS, one ArrayRecord split a part
     users.parquet items.parquet  ids and metadata
+    triples.parquet              knowledge and social links, where there are any
     features/NAME.npy            item features ``[I, F]``
     features/NAME.present.npy    which items have them, ``[I]`` bool
 """
@@ -41,6 +42,8 @@ from recjax.types import Feature, Spec
 
 if TYPE_CHECKING:
     from recjax.data._blocks import Rows
+
+_TRIPLES = "triples.parquet"
 
 
 def write(
@@ -205,6 +208,9 @@ def load(
         relation_names=tuple(manifest.relation_names),
         target=manifest.target,
         split_hash=manifest.split_hash,
+        triples=pq.read_table(check_file(root, manifest, _TRIPLES))
+        if _TRIPLES in manifest.files
+        else None,
     )
 
 
@@ -251,6 +257,8 @@ def _write_content(log: Log, folder: Path, identity: dict[str, Any]) -> None:
     parts = _blocks.write_blocks(log, folder)
     pq.write_table(log.users, folder / "users.parquet")
     pq.write_table(log.items, folder / "items.parquet")
+    if log.triples is not None:
+        pq.write_table(log.triples, folder / _TRIPLES)
     features = {}
     for feature, table in log.features.items():
         features[feature] = _write_feature(folder, feature, table)

@@ -18,6 +18,7 @@ from recjax.graphs._neighbour_sampling import (
 )
 from recjax.graphs._neighbours import cosine_neighbours, neighbour_graph
 from recjax.graphs._normalise import normalise_edges
+from recjax.graphs._relation_graph import relation_graph
 from recjax.graphs._subgraph import sample_subgraph, subgraph_size
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "neighbour_graph",
     "normalise_edges",
     "prune_edges",
+    "relation_graph",
     "sample_neighbours",
     "sample_subgraph",
     "subgraph_size",

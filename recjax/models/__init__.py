@@ -9,8 +9,10 @@ from typing import Any
 from recjax.models._diffusion import Diffusion
 from recjax.models.aligned import Aligned
 from recjax.models.alpharec import AlphaRec
+from recjax.models.behaviour_filter import BehaviourFilter
 from recjax.models.bm3 import BM3
 from recjax.models.bspm import BSPM
+from recjax.models.co_visit import CoVisit
 from recjax.models.diffmm import DiffMM
 from recjax.models.directau import DirectAU
 from recjax.models.ease import EASE
@@ -46,8 +48,10 @@ from recjax.models.xsimgcl import XSimGCL
 MODELS: dict[str, Any] = {
     "aligned": Aligned,
     "alpharec": AlphaRec,
+    "behaviour_filter": BehaviourFilter,
     "bm3": BM3,
     "bspm": BSPM,
+    "co_visit": CoVisit,
     "diffmm": DiffMM,
     "directau": DirectAU,
     "ease": EASE,
@@ -102,6 +106,8 @@ __all__ = [
     "VBPR",
     "Aligned",
     "AlphaRec",
+    "BehaviourFilter",
+    "CoVisit",
     "DiffMM",
     "Diffusion",
     "DirectAU",

@@ -158,11 +158,16 @@ def make_epoch(
             keys = jax.random.split(jax.random.fold_in(steps_key, index), 3)
             pair_key, negative_key, loss_key = keys
             if pairs == "by_user":
-                users, items = sample_user_pairs(pair_key, context, batch_size)
-            else:
-                users, items = context.users[rows], context.items[rows]
+                rows = sample_user_pairs(pair_key, context, batch_size)
+            relations = context.relations
             batch = make_batch(
-                negative_key, context, users, items, weight, model.num_negatives
+                negative_key,
+                context,
+                context.users[rows],
+                context.items[rows],
+                weight,
+                model.num_negatives,
+                None if relations is None else relations[rows],
             )
             if parallel is not None and not parallel.pmap:
                 rows = NamedSharding(parallel.mesh, PartitionSpec("data"))

@@ -205,7 +205,7 @@ def test_compiled_equals_eager_and_derivatives_are_finite(model, params, context
 def test_padding_a_batch_changes_nothing(model, params, context):
     batch = batch_of(model, context)
     extra = batch_of(model, context, size=5)
-    padded = Batch(*map(lambda x, y: jnp.concatenate([x, y]), batch, extra))
+    padded = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), batch, extra)
     padded = padded._replace(weight=jnp.where(jnp.arange(21) < 16, 1.0, 0.0))
     assert_close(
         gradient(model, params, context, padded),
