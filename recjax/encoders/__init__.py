@@ -12,7 +12,7 @@ with derivatives by all parameters.
 
 from recjax.encoders._checkpoint import over_mesh
 from recjax.encoders._load import find_folder, fingerprint, load
-from recjax.encoders._texts import encode_texts, tokenize
+from recjax.encoders._texts import encode_batches, encode_texts, tokenize
 from recjax.encoders._types import Loaded, Pooling, TextTower, Tokens
 from recjax.encoders.bert import Bert
 
@@ -22,6 +22,7 @@ __all__ = [
     "Pooling",
     "TextTower",
     "Tokens",
+    "encode_batches",
     "encode_texts",
     "find_folder",
     "fingerprint",
