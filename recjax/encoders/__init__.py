@@ -15,9 +15,11 @@ from recjax.encoders._load import find_folder, fingerprint, load
 from recjax.encoders._texts import encode_batches, encode_texts, tokenize
 from recjax.encoders._types import Loaded, Pooling, TextTower, Tokens
 from recjax.encoders.bert import Bert
+from recjax.encoders.decoder import Decoder
 
 __all__ = [
     "Bert",
+    "Decoder",
     "Loaded",
     "Pooling",
     "TextTower",
