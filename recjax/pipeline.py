@@ -129,7 +129,9 @@ def train(
             # shapes.
             multiple = 1 if parallel is None else _NODE_MULTIPLE
             if resume:
-                multiple = read_config(out).get("node_multiple", 1)
+                before = read_config(out)
+                data = _as_trained(data, before)
+                multiple = before.get("node_multiple", 1)
             spec, context = build_context(
                 data, attributes, training.negative_power, node_multiple=multiple
             )
@@ -137,6 +139,7 @@ def train(
         config = {
             "dataset": str(Path(path).resolve()),
             "split_hash": data.split_hash,
+            "features": data.feature_hashes,
             "model": to_dict(model),
             "training": to_dict(training),
             "attributes": list(attributes),
@@ -272,6 +275,7 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
             f"{config['dataset']} has the split {dataset.split_hash[:16]}, the run was "
             f"trained on {config['split_hash'][:16]}: prepare the dataset as it was"
         )
+    dataset = _as_trained(dataset, config)
     spec, context = build_context(
         dataset,
         config["attributes"],
@@ -367,6 +371,12 @@ def _relation_context(
         features=dataset.features,
         negative_power=negative_power,
     )
+
+
+def _as_trained(dataset: Dataset, config: dict[str, Any]) -> Dataset:
+    """The dataset with the features that a run was trained with, and no later ones."""
+    # Runs of before they were noted have what there is.
+    return dataset.with_features(config.get("features", dataset.feature_hashes))
 
 
 def target_lists(dataset: Dataset, part: str) -> ItemLists:

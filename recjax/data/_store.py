@@ -200,7 +200,7 @@ def load(
                         mmap_mode="r",
                         allow_pickle=False,
                     )
-                    for file in _feature_files(feature)
+                    for file in feature_files(feature)
                 )
             )
             for feature in manifest.features
@@ -211,6 +211,10 @@ def load(
         triples=pq.read_table(check_file(root, manifest, _TRIPLES))
         if _TRIPLES in manifest.files
         else None,
+        feature_hashes={
+            feature: manifest.files[feature_files(feature)[0]]["sha256"]
+            for feature in manifest.features
+        },
     )
 
 
@@ -247,7 +251,8 @@ def open_part(path: str | os.PathLike, part: str) -> "Rows":
     return open_blocks(root, read_manifest(root), part)
 
 
-def _feature_files(feature: str) -> tuple[str, str]:
+def feature_files(feature: str) -> tuple[str, str]:
+    """Names of the files of a feature: its values, and its presence."""
     return f"features/{feature}.npy", f"features/{feature}.present.npy"
 
 
@@ -261,7 +266,7 @@ def _write_content(log: Log, folder: Path, identity: dict[str, Any]) -> None:
         pq.write_table(log.triples, folder / _TRIPLES)
     features = {}
     for feature, table in log.features.items():
-        features[feature] = _write_feature(folder, feature, table)
+        features[feature] = write_feature(folder, feature, table)
     manifest = Manifest(
         name=identity["name"],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -290,9 +295,10 @@ def _write_content(log: Log, folder: Path, identity: dict[str, Any]) -> None:
     write_manifest(folder, manifest)
 
 
-def _write_feature(folder: Path, name: str, feature: Feature) -> dict[str, Any]:
+def write_feature(folder: Path, name: str, feature: Feature) -> dict[str, Any]:
+    """Writes a feature into a folder, and returns what the manifest says of it."""
     (folder / "features").mkdir(exist_ok=True)
-    for file, array in zip(_feature_files(name), feature, strict=True):
+    for file, array in zip(feature_files(name), feature, strict=True):
         np.save(folder / file, np.asarray(array), allow_pickle=False)
     return {
         "width": int(feature.values.shape[1]),
