@@ -1,7 +1,7 @@
 """The state of training, and one epoch of it as one compiled scan."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from recjax.reduce import BATCH_AXIS
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
 from recjax.sharding import Parallel, spec_of, table_shardings
 from recjax.types import Batch, Context, Params, Recommender, Spec
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 # Negatives that an epoch may draw before its steps, 256 MiB, and how many at a time.
 # An accelerator waits for the host in every round of the search for a negative, so
@@ -90,6 +92,7 @@ def make_epoch(
     *,
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
+    precision: Precision = "float32",
     parallel: Parallel | None = None,
 ) -> Callable[[State, Context], tuple[State, dict[str, jax.Array]]]:
     """One pass over the training pairs as one compiled call: a scan over its steps.
@@ -103,6 +106,8 @@ def make_epoch(
       optimizer: from optax.
       batch_size: B.
       pairs: see `Training`.
+      precision: in which losses and their derivatives are computed; parameters, moments
+        and sums stay float32.
       parallel: how the step is spread over devices, on which the state and the context
         lie (`init_state`, `recjax.sharding.shard_context`).  The axis ``data`` splits
         the rows of each batch.  With pmap every device has its own rows
@@ -128,6 +133,13 @@ def make_epoch(
       >>> int(state.epoch), logs["rows"].tolist()
       (1, [2.0, 1.0])
     """
+    def loss_of(params, context, batch, key):
+        if precision == "float32":
+            return model.loss(params, context, batch, key)
+        # The derivative of the cast is a cast: gradients come back as float32.
+        params, features = _narrow((params, context.features), precision)
+        return model.loss(params, context._replace(features=features), batch, key)
+
     axis = None
     if parallel is not None and parallel.pmap:
         axis = BATCH_AXIS if getattr(model, "splits_batch", False) else "devices"
@@ -165,7 +177,7 @@ def make_epoch(
             num_rows = jnp.sum(batch.weight)
             if axis == BATCH_AXIS:
                 batch = own_rows(batch, device)
-            (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
+            (loss, aux), grads = jax.value_and_grad(loss_of, has_aux=True)(
                 params, context, batch, loss_key
             )
             if axis is not None:
@@ -219,6 +231,13 @@ def make_epoch(
         return jax.tree.map(join, state), logs
 
     return run
+
+
+def _narrow(tree: Any, dtype: str) -> Any:
+    """The tree with its float32 arrays of another type."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x, tree
+    )
 
 
 def own_rows(batch: Batch, device: jax.Array) -> Batch:
