@@ -1,6 +1,6 @@
 """Views, carts and buys on Retail Rocket: what should a customer buy next?
 
-    python -m experiments.retail_rocket_behaviours [ROW ...] \
+python -m experiments.retail_rocket_behaviours [ROW ...] \
         --data-dir ../shared/data --seeds 5 \
         --out experiments/results/retail_rocket_behaviours.json
 """

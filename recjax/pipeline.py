@@ -155,12 +155,12 @@ def train(
         wait_for_all("folder")
         valid = target_lists(data, "valid")
         if hasattr(model, "solve"):
-            with _tidy(folder, resume), phases("step"):
+            with _tidy(folder, resume or not first), phases("step"):
                 params = model.solve(context)
             outcome = {"best_epoch": None, "stopped": "solved"}
         else:
             with (
-                _tidy(folder, resume),
+                _tidy(folder, resume or not first),
                 Checkpoints(folder / "checkpoints") as checkpoints,
                 MetricsLog(folder) as log,
             ):
@@ -447,7 +447,7 @@ def _enter(out: str | Path, config: dict[str, Any], *, resume: bool) -> Path:
 
 
 @contextlib.contextmanager
-def _tidy(folder: Path, resume: bool) -> Generator[None]:
+def _tidy(folder: Path, keep: bool) -> Generator[None]:
     """Leaves no folder behind where a new run fails before its first epoch is done.
 
     The next try would otherwise find the folder taken.
@@ -455,7 +455,7 @@ def _tidy(folder: Path, resume: bool) -> Generator[None]:
     try:
         yield
     except BaseException:
-        if not resume:
+        if not keep:
             discard_unused(folder)
         raise
 

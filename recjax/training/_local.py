@@ -1,6 +1,7 @@
 """A training step that reads the rows of a batch and of its drawn neighbours only."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -138,12 +139,16 @@ def draw_share(
 
 
 def share_gradient(
-    model: Any, params: Params, share: Share, key: jax.Array, num_rows: int
+    loss: Callable[..., Any],
+    params: Params,
+    share: Share,
+    key: jax.Array,
+    num_rows: int,
 ) -> tuple[tuple[jax.Array, dict[str, jax.Array]], Params]:
     """Loss and derivative from a share of the training data.
 
     Args:
-      model: a `recjax.types.LocalRecommender`.
+      loss: of a `recjax.types.LocalRecommender`.
       params: its parameters, with the table ``"nodes"`` ``[N, D]``.
       share: from `draw_share`.
       key: of the loss.
@@ -156,7 +161,7 @@ def share_gradient(
     count = jnp.zeros(num_rows, jnp.int32)
     context = share.context._replace(users=count, items=count)
     own = params | {"nodes": take(params["nodes"], share.nodes)}
-    found, grads = jax.value_and_grad(model.loss, has_aux=True)(
+    found, grads = jax.value_and_grad(loss, has_aux=True)(
         own, context, share.batch, key
     )
     return found, grads | {"nodes": Rows(share.nodes, grads["nodes"])}
