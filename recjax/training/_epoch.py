@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from recjax.optimizers import apply_updates
 from recjax.reduce import BATCH_AXIS
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
-from recjax.sharding import Parallel, spec_of, table_shardings
+from recjax.sharding import Parallel, spec_of, table_shardings, update_rows
 from recjax.training._local import Sampled, draw_share, share_gradient
 from recjax.types import Batch, Context, Params, Recommender, Spec
 
@@ -135,11 +135,11 @@ def make_epoch(
       (1, [2.0, 1.0])
     """
 
-    axis = None
+    axis, mesh = None, None if parallel is None else parallel.mesh
     if sampled is not None:
         sampled.check(model)
-        if parallel is not None:
-            raise ValueError("neighbours are drawn on one device only: no parallel")
+        if parallel is not None and parallel.pmap:
+            raise ValueError("neighbours are drawn on one device or over a mesh")
     if parallel is not None and parallel.pmap:
         axis = BATCH_AXIS if getattr(model, "splits_batch", False) else "devices"
 
@@ -155,15 +155,8 @@ def make_epoch(
             context = model.refresh(state.params, context, key)
 
         def draw(xs):
-            index, rows, weight = xs
-            keys = jax.random.split(jax.random.fold_in(steps_key, index), 3)
-            pair_key, negative_key, loss_key = keys
-            if pairs == "by_user":
-                users, items = sample_user_pairs(pair_key, context, batch_size)
-            else:
-                users, items = context.users[rows], context.items[rows]
-            batch = make_batch(
-                negative_key, context, users, items, weight, model.num_negatives
+            batch, loss_key = draw_batch(
+                steps_key, context, *xs, num_negatives=model.num_negatives, pairs=pairs
             )
             if parallel is not None and not parallel.pmap:
                 rows = NamedSharding(parallel.mesh, PartitionSpec("data"))
@@ -180,7 +173,7 @@ def make_epoch(
                 share_key, loss_key = jax.random.split(loss_key)
                 share = draw_share(share_key, context, batch, sampled)
                 (loss, aux), grads = share_gradient(
-                    model, params, share, loss_key, context.users.shape[0]
+                    model, params, share, loss_key, context.users.shape[0], mesh
                 )
             else:
                 (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
@@ -190,8 +183,13 @@ def make_epoch(
                 # Each device has the loss of the whole batch, and its derivative by
                 # what was computed there, times the number of devices.
                 grads = jax.lax.pmean(grads, axis)
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            params = apply_updates(params, updates)
+            if sampled is not None and mesh is not None:
+                params, opt_state = update_rows(
+                    optimizer, params, opt_state, grads, mesh, len(params["nodes"])
+                )
+            else:
+                updates, opt_state = optimizer.update(grads, opt_state, params)
+                params = apply_updates(params, updates)
             logs = {"loss": loss, "rows": num_rows} | aux
             return (params, opt_state), logs
 
@@ -226,6 +224,41 @@ def make_epoch(
     )
     numbers = np.flatnonzero([d.process_index == jax.process_index() for d in devices])
     return lambda state, context: mapped(state, context, numbers)
+
+
+def draw_batch(
+    key: jax.Array,
+    context: Context,
+    index: jax.Array,
+    rows: jax.Array,
+    weight: jax.Array,
+    *,
+    num_negatives: int,
+    pairs: Literal["shuffled", "by_user"],
+) -> tuple[Batch, jax.Array]:
+    """The batch of a step, and the key of its loss.
+
+    Args:
+      key: of the steps of an epoch.
+      context: the training data.
+      index: of the step.
+      rows: ``[B]`` training pairs, and their ``weight``, from `epoch_rows`.
+      weight: ``[B]``.
+      num_negatives: M.
+      pairs: see `Training`.
+
+    Returns:
+      B rows, and a key.
+    """
+    pair_key, negative_key, loss_key = jax.random.split(
+        jax.random.fold_in(key, index), 3
+    )
+    if pairs == "by_user":
+        users, items = sample_user_pairs(pair_key, context, len(rows))
+    else:
+        users, items = context.users[rows], context.items[rows]
+    batch = make_batch(negative_key, context, users, items, weight, num_negatives)
+    return batch, loss_key
 
 
 def _own_rows(batch: Batch, device: jax.Array) -> Batch:
