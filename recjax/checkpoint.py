@@ -240,7 +240,10 @@ def _word_sums(arrays: list[jax.Array]) -> list[jax.Array]:
         place, stride = jnp.zeros(x.shape, jnp.uint32), 1
         for axis in reversed(range(x.ndim)):
             number = jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis)
-            place, stride = place + number * jnp.uint32(stride % 2**32), stride * x.shape[axis]
+            place, stride = (
+                place + number * jnp.uint32(stride % 2**32),
+                stride * x.shape[axis],
+            )
         mixed = mix(words.astype(jnp.uint32) ^ mix(place))
         return jnp.stack([mixed.sum(dtype=jnp.uint32), mix(~mixed).sum(dtype="uint32")])
 

@@ -29,6 +29,7 @@ from recjax.models import MODELS
 from recjax.models.aligned import ENCODERS
 from recjax.objectives import OBJECTIVES
 from recjax.options import Describe, Evaluate, List, Prepare, Recommend, Train
+from recjax.sharding import join, leave, read_parallel
 from recjax.training import Record
 
 # JAX counts in int32.
@@ -146,6 +147,13 @@ def _train(options: Train) -> int:
     name = next(name for name, kind in MODELS.items() if type(options.model) is kind)
     _check_numbers(options.model)
     _check_numbers(options.training)
+    if options.coordinator is not None:
+        join(options.coordinator, options.num_processes, options.process_id)
+    elif (options.num_processes, options.process_id) != (None, None):
+        raise ValueError("--num-processes and --process-id need a --coordinator")
+    parallel = read_parallel(options.parallel)
+    if parallel is None and jax.process_count() > 1:
+        raise ValueError("several processes need --parallel pmap or a mesh")
     seed = options.training.seed
     label = Path(options.dataset).resolve().name or "dataset"
     out = options.out or Path("runs", f"{label}-{name}-{seed}")
@@ -174,7 +182,11 @@ def _train(options: Train) -> int:
         with contextlib.suppress(BrokenPipeError):
             show(record)
 
-    with _stop_signals() as stop, contextlib.ExitStack() as closing:
+    with (
+        _lost_peers(out),
+        _stop_signals() as stop,
+        contextlib.ExitStack() as closing,
+    ):
         summary = pipeline.train(
             options.dataset,
             options.model,
@@ -185,11 +197,14 @@ def _train(options: Train) -> int:
             baselines=[other for other in baselines if other != name],
             on_epoch=on_epoch,
             should_stop=lambda: bool(stop),
+            parallel=parallel,
         )
+    if jax.process_index() > 0:
+        return 0 if summary else 128 + (stop or [signal.SIGTERM])[0]
     if summary is None:
         again = f"recjax train --resume --out {out}"
         print(f"stopped and saved; go on with: {again}", file=sys.stderr)
-        return 128 + stop[0]
+        return 128 + (stop or [signal.SIGTERM])[0]
     rows = {name: summary["test"]}
     rows |= {other: scores["test"] for other, scores in summary["baselines"].items()}
     print(f"\ntest part of {summary['dataset']}, {summary['protocol']}\n")
@@ -376,6 +391,23 @@ def _replace(model: Any, path: Sequence[str], part: Any) -> Any:
     if len(path) > 1:
         part = _replace(getattr(model, path[0]), path[1:], part)
     return dataclasses.replace(model, **{path[0]: part})
+
+
+@contextlib.contextmanager
+def _lost_peers(out: Path) -> Generator[None]:
+    """Ends at once where the other processes of a run are gone, instead of waiting."""
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        said = (
+            f"process {jax.process_index()} stops: {str(error).splitlines()[0][:300]}"
+        )
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            again = f"start all {jax.process_count()} again with --resume --out {out}"
+            said += f"; another one may be gone: {again}"
+        leave(said)
 
 
 @contextlib.contextmanager

@@ -84,6 +84,16 @@ class Train:
     """Item columns whose values become nodes of the graph."""
     baselines: bool = True
     """Report Popular and ItemKNN on the same split."""
+    parallel: str = "none"
+    """Devices: none (the first one), pmap (all of the model on each), or a mesh such as
+    mesh:data=4,model=2 (rows of batches and of tables); exchange=ring may follow."""
+    coordinator: str | None = None
+    """HOST:PORT of process 0 of several that train together, or auto where SLURM, Open
+    MPI or a cloud TPU has started them."""
+    num_processes: int | None = None
+    """How many processes there are."""
+    process_id: int | None = None
+    """Which one of them this is, from 0."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,9 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+from jax.sharding import Mesh
+
 from recjax.alignments import ALIGNMENTS
 from recjax.checkpoint import Checkpoints
 from recjax.config import from_dict, to_dict
@@ -32,6 +35,13 @@ from recjax.run_folder import (
     read_config,
     write_json,
 )
+from recjax.sharding import (
+    Parallel,
+    gather_rows,
+    pad_spec,
+    shard_context,
+    wait_for_all,
+)
 from recjax.training import Record, Training, fit, restore_params
 from recjax.types import Context, ItemLists, Params, Spec, prepare
 
@@ -45,6 +55,9 @@ CONFIG_TYPES = (
 REPORTED = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
 OF_LISTS = ("coverage", "gini", "average_popularity")
 CUTOFFS = (10, 20)
+# Nodes of a run on many devices are filled up to this, so that it may go on with any
+# number of them that divides it.
+_NODE_MULTIPLE = 64
 
 
 class Loaded(NamedTuple):
@@ -76,6 +89,7 @@ def train(
     baselines: Sequence[str] = (),
     on_epoch: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
+    parallel: Parallel | None = None,
 ) -> dict[str, Any] | None:
     """Trains a model, reports on the test part once, and leaves a run folder.
 
@@ -91,6 +105,8 @@ def train(
       baselines: names of closed-form models to report on beside it.
       on_epoch: called after every epoch.
       should_stop: asked after every epoch; True saves and ends the run.
+      parallel: how the run is spread over devices and processes.  Of several processes
+        all call this, each reads its share of the rows, and the first one writes.
 
     Returns:
       The summary, as in ``summary.json``; None where the run was interrupted.
@@ -103,35 +119,49 @@ def train(
     phases = Phases()
     with phases:
         with phases("input"):
-            path = find(dataset)
-            data = load(path)
-            spec, context = build_context(data, attributes, training.negative_power)
-            context = prepare(model, context)
+            path = _find(dataset)
+            data = _load(path)
+            # Once for all devices that a run will ever have: its tables keep their
+            # shapes.
+            multiple = 1 if parallel is None else _NODE_MULTIPLE
+            if resume:
+                multiple = read_config(out).get("node_multiple", 1)
+            spec, context = build_context(
+                data, attributes, training.negative_power, node_multiple=multiple
+            )
+            context = shard_context(prepare(model, context), parallel)
         config = {
             "dataset": str(Path(path).resolve()),
             "split_hash": data.split_hash,
             "model": to_dict(model),
             "training": to_dict(training),
             "attributes": list(attributes),
+            "node_multiple": multiple,
         }
         # As it will be read again, with lists where tuples were.
         config = json.loads(json.dumps(config))
-        folder = _enter(out, config, resume=resume)
+        mesh = None if parallel is None else parallel.mesh
+        first = jax.process_index() == 0
+        folder = Path(out)
+        if first:
+            _enter(out, config, resume=resume)
+        wait_for_all("folder")
         valid = target_lists(data, "valid")
         if hasattr(model, "solve"):
-            with _tidy(folder, resume), phases("step"):
+            with _tidy(folder, resume or not first), phases("step"):
                 params = model.solve(context)
             outcome = {"best_epoch": None, "stopped": "solved"}
         else:
             with (
-                _tidy(folder, resume),
+                _tidy(folder, resume or not first),
                 Checkpoints(folder / "checkpoints") as checkpoints,
                 MetricsLog(folder) as log,
             ):
 
                 def note(record: Record) -> None:
-                    log.write(record)
-                    on_epoch(record)
+                    if first:
+                        log.write(record)
+                        on_epoch(record)
 
                 result = fit(
                     model,
@@ -144,6 +174,7 @@ def train(
                     on_epoch=note,
                     should_stop=should_stop,
                     phases=phases,
+                    parallel=parallel,
                 )
             if result.stopped == "interrupted":
                 return None
@@ -155,15 +186,15 @@ def train(
                 "steps_per_epoch": result.steps,
             }
         # Only now: everything that could choose anything has been chosen.
-        parts = {"valid": valid, "test": target_lists(load(path, ("test",)), "test")}
+        parts = {"valid": valid, "test": target_lists(_load(path, ("test",)), "test")}
         with phases("evaluate"):
-            scores = _report(model, params, context, parts)
+            scores = _report(model, params, context, parts, mesh)
         others = {}
         with phases("baselines"):
             for name in baselines:
                 other = MODELS[name]()
                 others[name] = _report(
-                    other, other.solve(context), context, {"test": parts["test"]}
+                    other, other.solve(context), context, {"test": parts["test"]}, mesh
                 )
     summary = {
         "model": to_dict(model),
@@ -176,7 +207,8 @@ def train(
         "seconds": {name: round(x, 3) for name, x in phases.seconds.items()},
         **environment(),
     }
-    write_json(folder / "summary.json", summary)
+    if first:
+        write_json(folder / "summary.json", summary)
     return summary
 
 
@@ -237,7 +269,10 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
             f"trained on {config['split_hash'][:16]}: prepare the dataset as it was"
         )
     spec, context = build_context(
-        dataset, config["attributes"], training.negative_power
+        dataset,
+        config["attributes"],
+        training.negative_power,
+        node_multiple=config.get("node_multiple", 1),
     )
     context = prepare(model, context)
     if hasattr(model, "solve"):
@@ -270,7 +305,11 @@ def has_features(dataset: str | Path) -> bool:
 
 
 def build_context(
-    dataset: Dataset, attributes: Sequence[str], negative_power: float
+    dataset: Dataset,
+    attributes: Sequence[str],
+    negative_power: float,
+    *,
+    node_multiple: int = 1,
 ) -> tuple[Spec, Context]:
     """The spec and the context of a dataset's training part (of its target).
 
@@ -278,6 +317,7 @@ def build_context(
       dataset: with its train part loaded.
       attributes: item columns whose values become nodes.
       negative_power: see `recjax.data.make_context`.
+      node_multiple: see `recjax.sharding.pad_spec`.
 
     Returns:
       The spec, with the number of attributes, and the context.
@@ -287,6 +327,7 @@ def build_context(
     """
     pairs, names = attribute_pairs(dataset.items, tuple(attributes))
     spec = dataset.spec._replace(num_attributes=len(names))
+    spec = pad_spec(spec, node_multiple)
     context = make_context(
         dataset.target_rows("train"),
         spec,
@@ -365,7 +406,7 @@ def _enter(out: str | Path, config: dict[str, Any], *, resume: bool) -> Path:
 
 
 @contextlib.contextmanager
-def _tidy(folder: Path, resume: bool) -> Generator[None]:
+def _tidy(folder: Path, keep: bool) -> Generator[None]:
     """Leaves no folder behind where a new run fails before its first epoch is done.
 
     The next try would otherwise find the folder taken.
@@ -373,7 +414,7 @@ def _tidy(folder: Path, resume: bool) -> Generator[None]:
     try:
         yield
     except BaseException:
-        if not resume:
+        if not keep:
             discard_unused(folder)
         raise
 
@@ -382,15 +423,42 @@ def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:
     """What must not change between the parts of one run; its length may."""
     training = {k: v for k, v in config["training"].items() if k != "epochs"}
     keys = ("split_hash", "model", "attributes")
-    return {key: config[key] for key in keys} | {"training": training}
+    fixed = {key: config[key] for key in keys} | {"training": training}
+    return fixed | {"node_multiple": config.get("node_multiple", 1)}
+
+
+def _find(dataset: str | Path) -> Path:
+    """The folder of a dataset, which the first of several processes prepares."""
+    if jax.process_index() == 0:
+        find(dataset)
+    wait_for_all("dataset")
+    return find(dataset)
+
+
+def _load(path: Path, parts: Sequence[str] = ("train", "valid")) -> Dataset:
+    """A dataset of which each process reads its share of the rows from disk."""
+    share = (jax.process_index(), jax.process_count())
+    data = load(path, parts, share=share)
+    rows = {name: gather_rows(part) for name, part in data.parts.items()}
+    return data._replace(parts=rows)
 
 
 def _report(
-    model: Any, params: Params, context: Context, parts: dict[str, ItemLists]
+    model: Any,
+    params: Params,
+    context: Context,
+    parts: dict[str, ItemLists],
+    mesh: Mesh | None,
 ) -> dict[str, dict[str, float]]:
     return {
         part: evaluate(
-            model, params, context, lists, ks=CUTOFFS, metrics=REPORTED + OF_LISTS
+            model,
+            params,
+            context,
+            lists,
+            ks=CUTOFFS,
+            metrics=REPORTED + OF_LISTS,
+            mesh=mesh,
         )
         for part, lists in parts.items()
     }

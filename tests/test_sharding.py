@@ -1,14 +1,30 @@
 """Many devices give what one gives."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from recjax.checkpoint import Checkpoints
+from recjax.data import make_context, synthetic
+from recjax.evaluation import METRICS, evaluate
 from recjax.graphs import make_graph
-from recjax.sharding import make_mesh, read_parallel, shard_graph
+from recjax.lists import item_lists
+from recjax.models import MF, LightGCN
+from recjax.objectives import BPR, Softmax
+from recjax.sharding import (
+    Parallel,
+    make_mesh,
+    pad_spec,
+    read_parallel,
+    shard_context,
+    shard_graph,
+    table_shardings,
+)
 from recjax.sparse import graph_sum
-from recjax.types import Spec
+from recjax.training import Training, fit
+from recjax.types import Spec, prepare
 
 
 def test_a_mesh_takes_the_devices_in_order():
@@ -59,3 +75,96 @@ def test_a_sharded_sum_and_its_derivatives_are_those_of_one_device(
     assert spread.senders.sharding.spec == PartitionSpec("model")
     for one, other in zip(found, run(graph, nodes), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+LOG = synthetic(num_users=50, num_items=40, num_groups=2, rows_per_user=8)
+SPEC = pad_spec(Spec(50, 40), 8)
+MODEL = LightGCN(dim=8, layers=2, objective=Softmax())
+EVERYWHERE = (Parallel(make_mesh(), pmap=True), Parallel(make_mesh(4, 2)))
+
+
+def train(model, parallel, epochs, batch_size=64, **options):
+    context = prepare(model, make_context(LOG.interactions, SPEC))
+    targets = item_lists(np.arange(50), np.arange(50) % 40, 50)
+    return fit(
+        model,
+        shard_context(context, parallel),
+        SPEC,
+        training=Training(epochs=epochs, batch_size=batch_size, learning_rate=0.01),
+        valid=targets,
+        parallel=parallel,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("parallel", EVERYWHERE, ids=["pmap", "mesh"])
+def test_fifty_steps_on_eight_devices_are_those_of_one(parallel):
+    # Batches of 60, which eight devices cannot share evenly.
+    one, many = (train(MODEL, where, 8, 60) for where in (None, parallel))
+    assert len(one.records) * one.steps >= 50
+    for left, right in zip(one.records, many.records, strict=True):
+        np.testing.assert_allclose(left.losses["loss"], right.losses["loss"], rtol=1e-6)
+    np.testing.assert_allclose(
+        one.state.params["nodes"], many.state.params["nodes"], rtol=1e-4, atol=1e-5
+    )
+    assert many.state.params["nodes"].sharding.device_set == set(jax.devices())
+
+
+def test_tables_are_born_split_and_stay_so():
+    parallel = EVERYWHERE[1]
+    result = train(MODEL, parallel, 1)
+    rows = NamedSharding(parallel.mesh, PartitionSpec("model"))
+    moments = result.state.opt_state[0]
+    for table in (result.params, result.state.params, moments.mu, moments.nu):
+        assert table["nodes"].sharding.is_equivalent_to(rows, 2)
+        assert table["nodes"].addressable_shards[0].data.shape == (48, 8)
+
+
+def test_a_run_goes_on_with_other_devices(tmp_path):
+    """8, 2, 1 and 8 again: each part of the run where the one before had stopped."""
+    whole = train(MODEL, None, 4).records
+    chain = (
+        EVERYWHERE[1],
+        Parallel(make_mesh(1, 2, devices=jax.devices()[:2])),
+        None,
+        EVERYWHERE[0],
+    )
+    for epochs, parallel in enumerate(chain, start=1):
+        with Checkpoints(tmp_path) as checkpoints:
+            result = train(MODEL, parallel, epochs, checkpoints=checkpoints)
+    for left, right in zip(whole, result.records, strict=True):
+        np.testing.assert_allclose(left.losses["loss"], right.losses["loss"], rtol=1e-6)
+
+
+def test_the_same_mesh_goes_on_bit_for_bit(tmp_path):
+    parallel = EVERYWHERE[1]
+    whole = train(MODEL, parallel, 3)
+    for epochs in (2, 3):
+        with Checkpoints(tmp_path) as checkpoints:
+            result = train(MODEL, parallel, epochs, checkpoints=checkpoints)
+    assert result.records == whole.records
+    np.testing.assert_array_equal(
+        result.state.params["nodes"], whole.state.params["nodes"]
+    )
+
+
+def test_metrics_are_the_same_bits_on_any_mesh(rng):
+    """Also where users and items cannot be shared evenly, and of equal scores."""
+    model = MF(dim=4, objective=BPR())
+    context = make_context(LOG.interactions, SPEC)
+    nodes = rng.integers(-2, 3, size=(96, 4)).astype(np.float32)
+    targets = item_lists(rng.integers(0, 49, 150), rng.integers(0, 40, 150), 50)
+
+    def run(data, part):
+        mesh = make_mesh(data, part) if data * part > 1 else None
+        spread = shard_context(context, mesh and Parallel(mesh))
+        params = {"nodes": jnp.asarray(nodes)}
+        if mesh:
+            params = jax.device_put(params, table_shardings(params, SPEC, mesh))
+        return evaluate(
+            model, params, spread, targets, ks=(3, 9), metrics=METRICS, mesh=mesh
+        )
+
+    one = run(1, 1)
+    for sizes in ((2, 1), (8, 1), (2, 4)):
+        assert run(*sizes) == one

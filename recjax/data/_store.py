@@ -140,12 +140,18 @@ def is_prepared(path: str | os.PathLike, config: dict[str, Any]) -> bool:
     return True
 
 
-def load(path: str | os.PathLike, parts: Sequence[str] = ("train", "valid")) -> Dataset:
+def load(
+    path: str | os.PathLike,
+    parts: Sequence[str] = ("train", "valid"),
+    *,
+    share: tuple[int, int] = (0, 1),
+) -> Dataset:
     """Loads a prepared dataset; files of parts that are not asked stay unopened.
 
     Args:
       path: folder of the dataset.
       parts: parts to load; what trains a model has no business with ``"test"``.
+      share: m and n: only the m-th of n equal shares of the rows is read, from 0.
 
     Returns:
       The dataset; features are memory-mapped, everything else is in memory.
@@ -165,7 +171,9 @@ def load(path: str | os.PathLike, parts: Sequence[str] = ("train", "valid")) -> 
     manifest = read_manifest(root)
     loaded = {}
     for part in parts:
-        rows = open_blocks(root, manifest, part)[:]
+        blocks = open_blocks(root, manifest, part)
+        start, stop = (len(blocks) * (share[0] + end) // share[1] for end in (0, 1))
+        rows = blocks[start:stop]
         if part != "train" and manifest.target is not None:
             assert rows.relations is not None
             target = manifest.relation_names.index(manifest.target)

@@ -116,8 +116,9 @@ def in_batch_dot_softmax_loss(
     """`in_batch_softmax_loss` of dot products, in half the time and O(B D) memory.
 
     ``-s_bb + log (1/B) sum over c of exp(s_bc - log q_c)`` with ``s_bc = u_b . i_c``.
-    Scores are made some rows at a time, and once more for the derivative.  Where a pmap
-    has split the batch, the columns are those of all devices (`recjax.reduce.all_rows`).
+    Scores are made some rows at a time, and once more for the derivative.  Where a
+    pmap has split the batch, the columns are those of all devices
+    (`recjax.reduce.all_rows`).
 
     Args:
       users: ``[B, D]``; cosines are compared by vectors of unit length, divided by a

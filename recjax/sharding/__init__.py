@@ -4,9 +4,20 @@ from recjax.sharding._graph import pad_spec, put, shard_graph
 from recjax.sharding._lookup import lookup_rows, return_rows, split_ids, update_rows
 from recjax.sharding._mesh import Parallel, make_mesh, read_parallel
 from recjax.sharding._place import shard_context, spec_of, table_shardings
+from recjax.sharding._processes import (
+    any_process,
+    gather_rows,
+    join,
+    leave,
+    wait_for_all,
+)
 
 __all__ = [
     "Parallel",
+    "any_process",
+    "gather_rows",
+    "join",
+    "leave",
     "lookup_rows",
     "make_mesh",
     "pad_spec",
@@ -19,4 +30,5 @@ __all__ = [
     "split_ids",
     "table_shardings",
     "update_rows",
+    "wait_for_all",
 ]

@@ -134,7 +134,6 @@ def make_epoch(
       >>> int(state.epoch), logs["rows"].tolist()
       (1, [2.0, 1.0])
     """
-
     axis, mesh = None, None if parallel is None else parallel.mesh
     if sampled is not None:
         sampled.check(model)
@@ -168,7 +167,7 @@ def make_epoch(
             batch, loss_key = xs if is_ahead else draw(xs)
             num_rows = jnp.sum(batch.weight)
             if axis == BATCH_AXIS:
-                batch = _own_rows(batch, device)
+                batch = own_rows(batch, device)
             if sampled is not None:
                 share_key, loss_key = jax.random.split(loss_key)
                 share = draw_share(share_key, context, batch, sampled)
@@ -223,7 +222,18 @@ def make_epoch(
         donate_argnums=0,
     )
     numbers = np.flatnonzero([d.process_index == jax.process_index() for d in devices])
-    return lambda state, context: mapped(state, context, numbers)
+    everywhere = NamedSharding(parallel.mesh, PartitionSpec())
+
+    def join(x):
+        # Of several processes, pmap gives each the copies on its own devices.
+        copies = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, everywhere, copies)
+
+    def run(state, context):
+        state, logs = mapped(state, context, numbers)
+        return jax.tree.map(join, state), logs
+
+    return run
 
 
 def draw_batch(
@@ -261,8 +271,16 @@ def draw_batch(
     return batch, loss_key
 
 
-def _own_rows(batch: Batch, device: jax.Array) -> Batch:
-    """The rows of one of the devices; the last ones get padding."""
+def own_rows(batch: Batch, device: jax.Array) -> Batch:
+    """The rows of one of the devices of a pmap; the last ones get padding.
+
+    Args:
+      batch: B rows.
+      device: ``[]`` int, its number m among n.
+
+    Returns:
+      Rows ``m B / n`` to ``(m + 1) B / n``.
+    """
     parts = jax.lax.axis_size(BATCH_AXIS)
     size = -(-len(batch.users) // parts)
 

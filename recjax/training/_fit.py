@@ -15,7 +15,7 @@ from recjax.evaluation import METRICS, evaluate
 from recjax.graphs import SampleBy, add_edge_mass
 from recjax.optimizers import lazy_adam
 from recjax.phases import Phases
-from recjax.sharding import Parallel
+from recjax.sharding import Parallel, any_process
 from recjax.training._epoch import State, init_state, make_epoch
 from recjax.training._local import Sampled
 from recjax.types import Context, ItemLists, Params, Recommender, Scorer, Spec
@@ -179,7 +179,7 @@ def fit(
       on_epoch: called with each record; on resumption with the earlier ones first.
       watch: called with the number and the parameters of each epoch, which are gone
         after the call; nothing that it does can change the run.
-      should_stop: asked after every epoch; True saves and returns.
+      should_stop: asked after every epoch; True, in any process, saves and returns.
       phases: collects seconds of step, evaluate and checkpoint.
       parallel: how the run is spread over devices; the context lies on them, see
         `recjax.sharding.shard_context`.  A run may be resumed on others.
@@ -244,9 +244,7 @@ def fit(
             epoch % training.evaluate_every == 0 or epoch == training.epochs
         ):
             with phases("evaluate"):
-                scores = _validate(
-                    model, state.params, context, valid, training, mesh
-                )
+                scores = _validate(model, state.params, context, valid, training, mesh)
             if scores[training.select_by] > best_value:
                 best_value, best_epoch, waited = scores[training.select_by], epoch, 0
                 best = jax.tree.map(jnp.copy, state.params)
@@ -257,7 +255,8 @@ def fit(
         watch(epoch, state.params)
         records.append(Record(epoch, _means(logs), scores, best_epoch))
         on_epoch(records[-1])
-        stop = should_stop()
+        # A signal reaches one process before another.
+        stop = any_process(should_stop())
         if checkpoints is not None and (
             stop
             or epoch % training.checkpoint_every == 0

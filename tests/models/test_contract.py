@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from recjax.alignments import Contrast, Reconstruct
 from recjax.data import attribute_pairs, make_context, synthetic
@@ -43,8 +43,11 @@ from recjax.models import (
 )
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.recommendation import embed
+from recjax.reduce import BATCH_AXIS
 from recjax.sampling import make_batch
+from recjax.sharding import Parallel, make_mesh, shard_context, table_shardings
 from recjax.training import init_state, make_epoch
+from recjax.training._epoch import own_rows
 from recjax.types import Batch, BatchVectors, Feature, Interactions, Spec, prepare
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
@@ -214,13 +217,31 @@ def test_padding_a_batch_changes_nothing(model, params, context):
 
 
 def test_eight_devices_equal_one(model, params, context):
-    mesh = Mesh(np.array(jax.devices()), ("data",))
+    """On a mesh that splits the batch by four, and tables and graphs by two."""
+    mesh = make_mesh(data=4, model=2)
     batch = batch_of(model, context)
     split = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
-    shared = jax.device_put((params, context), NamedSharding(mesh, PartitionSpec()))
-    on_eight = gradient(model, *shared, split)
+    spread = jax.device_put(params, table_shardings(params, SPEC, mesh))
+    on_eight = gradient(model, spread, shard_context(context, Parallel(mesh)), split)
     assert len(split.users.sharding.device_set) == 8
     assert_close(on_eight, gradient(model, params, context, batch))
+
+
+def test_a_pmap_of_split_batches_equals_one_device(model, params, context):
+    """Whose rows do not divide evenly, and of which one does not count."""
+    if not getattr(model, "splits_batch", False):
+        return
+    batch = batch_of(model, context, size=15)
+    batch = batch._replace(weight=batch.weight.at[4].set(0.0))
+
+    def of(params, context, batch, device):
+        batch = own_rows(batch, device)
+        found = gradient.__wrapped__(model, params, context, batch)
+        return jax.lax.pmean(found, BATCH_AXIS)
+
+    run = jax.pmap(of, axis_name=BATCH_AXIS, in_axes=(None,) * 3 + (0,), out_axes=None)
+    found = run(params, context, batch, np.arange(8))
+    assert_close(found, gradient(model, params, context, batch))
 
 
 def test_equal_configurations_trace_once(model, params, context):
