@@ -1,6 +1,7 @@
 """Many devices: one mesh, and where the arrays of a run lie on it."""
 
 from recjax.sharding._graph import pad_spec, put, shard_graph
+from recjax.sharding._lookup import lookup_rows, return_rows, split_ids, update_rows
 from recjax.sharding._mesh import Parallel, make_mesh, read_parallel
 from recjax.sharding._place import shard_context, spec_of, table_shardings
 from recjax.sharding._processes import (
@@ -17,13 +18,17 @@ __all__ = [
     "gather_rows",
     "join",
     "leave",
+    "lookup_rows",
     "make_mesh",
     "pad_spec",
     "put",
     "read_parallel",
+    "return_rows",
     "shard_context",
     "shard_graph",
     "spec_of",
+    "split_ids",
     "table_shardings",
+    "update_rows",
     "wait_for_all",
 ]

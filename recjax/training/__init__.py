@@ -10,6 +10,7 @@ from recjax.training._fit import (
     restore_params,
 )
 from recjax.training._local import Sampled, Share, draw_share, share_gradient
+from recjax.training._stream import make_streamed_epoch
 from recjax.training._study import Run, Study, make_study_epoch, study
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "init_state",
     "make_epoch",
     "make_optimizer",
+    "make_streamed_epoch",
     "make_study_epoch",
     "restore_params",
     "share_gradient",

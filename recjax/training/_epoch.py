@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from recjax.optimizers import apply_updates
 from recjax.reduce import BATCH_AXIS
 from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
-from recjax.sharding import Parallel, spec_of, table_shardings
+from recjax.sharding import Parallel, spec_of, table_shardings, update_rows
 from recjax.training._local import Sampled, draw_share, share_gradient
 from recjax.types import Batch, Context, Params, Recommender, Spec
 
@@ -147,11 +147,11 @@ def make_epoch(
         params, features = _narrow((params, context.features), precision)
         return model.loss(params, context._replace(features=features), batch, key)
 
-    axis = None
+    axis, mesh = None, None if parallel is None else parallel.mesh
     if sampled is not None:
         sampled.check(model)
-        if parallel is not None:
-            raise ValueError("neighbours are drawn on one device only: no parallel")
+        if parallel is not None and parallel.pmap:
+            raise ValueError("neighbours are drawn on one device or over a mesh")
     if parallel is not None and parallel.pmap:
         axis = BATCH_AXIS if getattr(model, "splits_batch", False) else "devices"
 
@@ -167,20 +167,8 @@ def make_epoch(
             context = model.refresh(state.params, context, key)
 
         def draw(xs):
-            index, rows, weight = xs
-            keys = jax.random.split(jax.random.fold_in(steps_key, index), 3)
-            pair_key, negative_key, loss_key = keys
-            if pairs == "by_user":
-                rows = sample_user_pairs(pair_key, context, batch_size)
-            relations = context.relations
-            batch = make_batch(
-                negative_key,
-                context,
-                context.users[rows],
-                context.items[rows],
-                weight,
-                model.num_negatives,
-                None if relations is None else relations[rows],
+            batch, loss_key = draw_batch(
+                steps_key, context, *xs, num_negatives=model.num_negatives, pairs=pairs
             )
             if parallel is not None and not parallel.pmap:
                 rows = NamedSharding(parallel.mesh, PartitionSpec("data"))
@@ -197,7 +185,7 @@ def make_epoch(
                 share_key, loss_key = jax.random.split(loss_key)
                 share = draw_share(share_key, context, batch, sampled)
                 (loss, aux), grads = share_gradient(
-                    loss_of, params, share, loss_key, context.users.shape[0]
+                    loss_of, params, share, loss_key, context.users.shape[0], mesh
                 )
             else:
                 (loss, aux), grads = jax.value_and_grad(loss_of, has_aux=True)(
@@ -207,8 +195,13 @@ def make_epoch(
                 # Each device has the loss of the whole batch, and its derivative by
                 # what was computed there, times the number of devices.
                 grads = jax.lax.pmean(grads, axis)
-            updates, opt_state = optimizer.update(grads, opt_state, params)
-            params = apply_updates(params, updates)
+            if sampled is not None and mesh is not None:
+                params, opt_state = update_rows(
+                    optimizer, params, opt_state, grads, mesh, len(params["nodes"])
+                )
+            else:
+                updates, opt_state = optimizer.update(grads, opt_state, params)
+                params = apply_updates(params, updates)
             logs = {"loss": loss, "rows": num_rows} | aux
             return (params, opt_state), logs
 
@@ -261,6 +254,48 @@ def _narrow(tree: Any, dtype: str) -> Any:
     return jax.tree.map(
         lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x, tree
     )
+
+
+def draw_batch(
+    key: jax.Array,
+    context: Context,
+    index: jax.Array,
+    rows: jax.Array,
+    weight: jax.Array,
+    *,
+    num_negatives: int,
+    pairs: Literal["shuffled", "by_user"],
+) -> tuple[Batch, jax.Array]:
+    """The batch of a step, and the key of its loss.
+
+    Args:
+      key: of the steps of an epoch.
+      context: the training data.
+      index: of the step.
+      rows: ``[B]`` training pairs, and their ``weight``, from `epoch_rows`.
+      weight: ``[B]``.
+      num_negatives: M.
+      pairs: see `Training`.
+
+    Returns:
+      B rows, and a key.
+    """
+    pair_key, negative_key, loss_key = jax.random.split(
+        jax.random.fold_in(key, index), 3
+    )
+    if pairs == "by_user":
+        rows = sample_user_pairs(pair_key, context, len(rows))
+    relations = context.relations
+    batch = make_batch(
+        negative_key,
+        context,
+        context.users[rows],
+        context.items[rows],
+        weight,
+        num_negatives,
+        None if relations is None else relations[rows],
+    )
+    return batch, loss_key
 
 
 def own_rows(batch: Batch, device: jax.Array) -> Batch:

@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from recjax.graphs import SampleBy, sample_subgraph
 from recjax.optimizers import Rows, take
 from recjax.sampling import unseen_mass
+from recjax.sharding import lookup_rows, return_rows, split_ids
 from recjax.types import Batch, Context, ItemLists, NegativeTable, Params
 
 
@@ -144,6 +146,7 @@ def share_gradient(
     share: Share,
     key: jax.Array,
     num_rows: int,
+    mesh: Mesh | None = None,
 ) -> tuple[tuple[jax.Array, dict[str, jax.Array]], Params]:
     """Loss and derivative from a share of the training data.
 
@@ -153,6 +156,7 @@ def share_gradient(
       share: from `draw_share`.
       key: of the loss.
       num_rows: training pairs n.
+      mesh: over which the table is split by rows, see `recjax.sharding.lookup_rows`.
 
     Returns:
       The loss and what is logged, and the derivative, with `Rows` for the table.
@@ -160,8 +164,17 @@ def share_gradient(
     # Of the training pairs a loss asks how many there are.
     count = jnp.zeros(num_rows, jnp.int32)
     context = share.context._replace(users=count, items=count)
-    own = params | {"nodes": take(params["nodes"], share.nodes)}
+    table, nodes = params["nodes"], share.nodes
+    if mesh is None:
+        rows = take(table, nodes)
+    else:
+        ids = split_ids(nodes, len(table), mesh)
+        rows = lookup_rows(table, ids, mesh)[: len(nodes)]
     found, grads = jax.value_and_grad(loss, has_aux=True)(
-        own, context, share.batch, key
+        params | {"nodes": rows}, context, share.batch, key
     )
-    return found, grads | {"nodes": Rows(share.nodes, grads["nodes"])}
+    rows = Rows(nodes, grads["nodes"])
+    if mesh is not None:
+        more = ((0, len(ids) - len(nodes)), (0, 0))
+        rows = return_rows(Rows(ids, jnp.pad(rows.values, more)), len(table), mesh)
+    return found, grads | {"nodes": rows}
