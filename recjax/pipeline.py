@@ -19,8 +19,9 @@ from recjax.data import (
 )
 from recjax.data._manifest import read_manifest
 from recjax.evaluation import evaluate
+from recjax.joint import Encoder, attach, identified
 from recjax.lists import item_lists
-from recjax.models import MODELS, Diffusion
+from recjax.models import MODELS, Diffusion, Tuned
 from recjax.objectives import OBJECTIVES
 from recjax.phases import Phases
 from recjax.run_folder import (
@@ -40,7 +41,9 @@ CONFIG_TYPES = (
     *OBJECTIVES.values(),
     *ALIGNMENTS.values(),
     Diffusion,
+    Encoder,
     Training,
+    Tuned,
 )
 REPORTED = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
 OF_LISTS = ("coverage", "gini", "average_popularity")
@@ -74,6 +77,7 @@ def train(
     resume: bool = False,
     attributes: Sequence[str] = (),
     baselines: Sequence[str] = (),
+    encoder: Encoder | None = None,
     on_epoch: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any] | None:
@@ -89,6 +93,7 @@ def train(
       resume: go on from its last checkpoint.
       attributes: item columns whose values become nodes of the graph.
       baselines: names of closed-form models to report on beside it.
+      encoder: a language model that is trained along, for a `recjax.models.Hybrid`.
       on_epoch: called after every epoch.
       should_stop: asked after every epoch; True saves and ends the run.
 
@@ -106,14 +111,21 @@ def train(
             path = find(dataset)
             data = load(path)
             spec, context = build_context(data, attributes, training.negative_power)
+            # Without the tower, whose shape its own folder says.
+            described = to_dict(model)
+            if encoder is not None:
+                encoder = identified(encoder)
+                model, context = attach(model, context, data.items, encoder)
             context = prepare(model, context)
         config = {
             "dataset": str(Path(path).resolve()),
             "split_hash": data.split_hash,
-            "model": to_dict(model),
+            "model": described,
             "training": to_dict(training),
             "attributes": list(attributes),
         }
+        if encoder is not None:
+            config["encoder"] = to_dict(encoder)
         # As it will be read again, with lists where tuples were.
         config = json.loads(json.dumps(config))
         folder = _enter(out, config, resume=resume)
@@ -166,7 +178,7 @@ def train(
                     other, other.solve(context), context, {"test": parts["test"]}
                 )
     summary = {
-        "model": to_dict(model),
+        "model": config["model"],
         "dataset": data.name,
         "split_hash": data.split_hash,
         "protocol": protocol(spec, training, model),
@@ -197,17 +209,32 @@ def read_run(run: str | Path) -> tuple[dict[str, Any], Any, Training]:
     try:
         model = from_dict(config["model"], CONFIG_TYPES)
         training = from_dict(config["training"], CONFIG_TYPES)
+        encoder = read_encoder(config)
     except (ValueError, TypeError) as error:
         raise damaged(file, str(error)) from None
     for key, value, kinds in (
         ("model", model, tuple(MODELS.values())),
         ("training", training, (Training,)),
+        ("encoder", encoder or Encoder(""), (Encoder,)),
     ):
         if not isinstance(value, kinds):
             raise damaged(file, f"{key} is a {type(value).__name__}")
         if (wrong := _wrong_kind(value)) is not None:
             raise damaged(file, wrong)
     return config, model, training
+
+
+def read_encoder(config: dict[str, Any]) -> Encoder | None:
+    """The language model that a run trained along; None without one.
+
+    Args:
+      config: the content of ``config.json``.
+
+    Returns:
+      Where it is, what it reads, and which one it must be.
+    """
+    found = config.get("encoder")
+    return None if found is None else from_dict(found, (Encoder,))
 
 
 def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
@@ -239,6 +266,9 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
     spec, context = build_context(
         dataset, config["attributes"], training.negative_power
     )
+    encoder = read_encoder(config)
+    if encoder is not None:
+        model, context = attach(model, context, dataset.items, identified(encoder))
     context = prepare(model, context)
     if hasattr(model, "solve"):
         return Loaded(config, model, model.solve(context), dataset, context)
@@ -382,7 +412,11 @@ def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:
     """What must not change between the parts of one run; its length may."""
     training = {k: v for k, v in config["training"].items() if k != "epochs"}
     keys = ("split_hash", "model", "attributes")
-    return {key: config[key] for key in keys} | {"training": training}
+    same = {key: config[key] for key in keys} | {"training": training}
+    if "encoder" in config:
+        # Its folder may be moved: the weights have a fingerprint.
+        same["encoder"] = {k: v for k, v in config["encoder"].items() if k != "path"}
+    return same
 
 
 def _report(
