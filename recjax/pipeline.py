@@ -110,6 +110,8 @@ def train(
         with phases("input"):
             path = find(dataset)
             data = load(path)
+            if resume:
+                data = _as_trained(data, read_config(out))
             spec, context = build_context(data, attributes, training.negative_power)
             # Without the tower, whose shape its own folder says.
             described = to_dict(model)
@@ -120,6 +122,7 @@ def train(
         config = {
             "dataset": str(Path(path).resolve()),
             "split_hash": data.split_hash,
+            "features": data.feature_hashes,
             "model": described,
             "training": to_dict(training),
             "attributes": list(attributes),
@@ -263,6 +266,7 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
             f"{config['dataset']} has the split {dataset.split_hash[:16]}, the run was "
             f"trained on {config['split_hash'][:16]}: prepare the dataset as it was"
         )
+    dataset = _as_trained(dataset, config)
     spec, context = build_context(
         dataset, config["attributes"], training.negative_power
     )
@@ -325,6 +329,12 @@ def build_context(
         negative_power=negative_power,
     )
     return spec, context
+
+
+def _as_trained(dataset: Dataset, config: dict[str, Any]) -> Dataset:
+    """The dataset with the features that a run was trained with, and no later ones."""
+    # Runs of before they were noted have what there is.
+    return dataset.with_features(config.get("features", dataset.feature_hashes))
 
 
 def target_lists(dataset: Dataset, part: str) -> ItemLists:

@@ -4,6 +4,7 @@ The flow is ``read -> clean -> split -> write``, which `prepare` does in one go,
 then ``load -> make_context``.
 """
 
+from recjax.data._add_feature import add_feature, has_feature
 from recjax.data._clean import Cleaning, clean
 from recjax.data._columns import Columns
 from recjax.data._dataset import Dataset
@@ -14,6 +15,7 @@ from recjax.data._prepare import DEFAULT_CLEANING, find, open_dataset, prepare
 from recjax.data._read import SOURCES, read
 from recjax.data._split import Split, split, split_hash
 from recjax.data._store import load, open_part, write
+from recjax.data._texts import item_texts
 from recjax.data.graph import attribute_pairs, make_context
 from recjax.data.synthetic import synthetic
 
@@ -26,11 +28,14 @@ __all__ = [
     "Log",
     "Split",
     "Step",
+    "add_feature",
     "attribute_pairs",
     "clean",
     "data_home",
     "describe",
     "find",
+    "has_feature",
+    "item_texts",
     "load",
     "make_context",
     "open_dataset",

@@ -6,6 +6,7 @@ import pyarrow as pa
 from recjax.data._log import Log
 from recjax.data._manifest import check_name
 from recjax.data._names import PARTS
+from recjax.types import Feature
 
 
 def check_log(log: Log, name: str) -> None:
@@ -78,22 +79,27 @@ def _check_ids(kind: str, table: pa.Table) -> None:
 def _check_features(log: Log) -> None:
     for name, feature in log.features.items():
         check_name("feature", name)
-        values, present, num_items = *feature, log.items.num_rows
-        if (
-            values.ndim != 2
-            or len(values) != num_items
-            or values.dtype not in (np.float16, np.float32, np.float64)
-        ):
-            raise ValueError(
-                f"values of feature {name!r} must be [{num_items}, F] and float16, "
-                f"float32 or float64; got {list(values.shape)} {values.dtype}"
-            )
-        if present.shape != (num_items,) or present.dtype != np.bool_:
-            raise ValueError(
-                f"presence of feature {name!r} must be [{num_items}] bool; got "
-                f"{list(present.shape)} {present.dtype}"
-            )
+        check_feature(name, feature, log.items.num_rows)
     folded = {name.casefold() for name in log.features}
     if len(folded) != len(log.features):
         # Some file systems do not tell A.npy from a.npy.
         raise ValueError(f"feature names differ by case only: {list(log.features)}")
+
+
+def check_feature(name: str, feature: Feature, num_items: int) -> None:
+    """Refuses a feature table of another shape or type."""
+    values, present = feature
+    if (
+        values.ndim != 2
+        or len(values) != num_items
+        or values.dtype not in (np.float16, np.float32, np.float64)
+    ):
+        raise ValueError(
+            f"values of feature {name!r} must be [{num_items}, F] and float16, "
+            f"float32 or float64; got {list(values.shape)} {values.dtype}"
+        )
+    if present.shape != (num_items,) or present.dtype != np.bool_:
+        raise ValueError(
+            f"presence of feature {name!r} must be [{num_items}] bool; got "
+            f"{list(present.shape)} {present.dtype}"
+        )

@@ -26,6 +26,7 @@ class Dataset(NamedTuple):
       relation_names: names of the behaviours; empty for one unnamed behaviour.
       target: the behaviour that is evaluated; None where there is one only.
       split_hash: names the split; equal hashes are equal splits.
+      feature_hashes: SHA-256 of each feature's values.
 
     Examples:
       >>> import pyarrow as pa
@@ -48,6 +49,7 @@ class Dataset(NamedTuple):
     relation_names: tuple[str, ...] = ()
     target: str | None = None
     split_hash: str = ""
+    feature_hashes: dict[str, str] = {}  # noqa: RUF012 - never mutated
 
     def part(self, name: str) -> Interactions:
         """Interactions of a loaded part; ValueError where it was not loaded."""
@@ -64,6 +66,26 @@ class Dataset(NamedTuple):
         if rows.relations is None or self.target is None:
             return rows
         return rows.take(rows.relations == self.relation_names.index(self.target))
+
+    def with_features(self, hashes: dict[str, str]) -> "Dataset":
+        """With those features alone; ValueError where they are gone or changed.
+
+        What trained on a dataset must find the features it had, whatever came later.
+        """
+        for name, asked in hashes.items():
+            found = self.feature_hashes.get(name, "none")
+            if found != asked:
+                raise ValueError(
+                    f"the feature {name!r} of {self.name} is not the one that was "
+                    f"trained with (SHA-256 {asked[:12]}, now {found[:12]}): make it "
+                    "as it was"
+                )
+        widths = ((name, f) for name, f in self.spec.features if name in hashes)
+        return self._replace(
+            spec=self.spec._replace(features=tuple(widths)),
+            features={name: self.features[name] for name in hashes},
+            feature_hashes=hashes,
+        )
 
     def find_users(self, ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """Positions ``[n]`` int32 of user ids; ValueError for an unknown one."""

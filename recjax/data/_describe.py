@@ -146,7 +146,7 @@ def _degree_row(label: str, ids: np.ndarray, size: int) -> list[str]:
 
 
 def _features(manifest: Manifest) -> str:
-    return text_table(
+    table = text_table(
         ["Feature", "width", "dtype", "items", "share"],
         [
             [
@@ -159,6 +159,13 @@ def _features(manifest: Manifest) -> str:
             for name, feature in manifest.features.items()
         ],
     )
+    made = [
+        line
+        for name, feature in manifest.features.items()
+        if "made_by" in feature
+        for line in _fact(name, _inline(feature["made_by"]), len(name) + 2)
+    ]
+    return "\n".join([table, *made])
 
 
 def _report(manifest: Manifest) -> str:

@@ -189,7 +189,7 @@ def load(path: str | os.PathLike, parts: Sequence[str] = ("train", "valid")) -> 
                         mmap_mode="r",
                         allow_pickle=False,
                     )
-                    for file in _feature_files(feature)
+                    for file in feature_files(feature)
                 )
             )
             for feature in manifest.features
@@ -197,6 +197,10 @@ def load(path: str | os.PathLike, parts: Sequence[str] = ("train", "valid")) -> 
         relation_names=tuple(manifest.relation_names),
         target=manifest.target,
         split_hash=manifest.split_hash,
+        feature_hashes={
+            feature: manifest.files[feature_files(feature)[0]]["sha256"]
+            for feature in manifest.features
+        },
     )
 
 
@@ -233,7 +237,8 @@ def open_part(path: str | os.PathLike, part: str) -> "Rows":
     return open_blocks(root, read_manifest(root), part)
 
 
-def _feature_files(feature: str) -> tuple[str, str]:
+def feature_files(feature: str) -> tuple[str, str]:
+    """Names of the files of a feature: its values, and its presence."""
     return f"features/{feature}.npy", f"features/{feature}.present.npy"
 
 
@@ -245,7 +250,7 @@ def _write_content(log: Log, folder: Path, identity: dict[str, Any]) -> None:
     pq.write_table(log.items, folder / "items.parquet")
     features = {}
     for feature, table in log.features.items():
-        features[feature] = _write_feature(folder, feature, table)
+        features[feature] = write_feature(folder, feature, table)
     manifest = Manifest(
         name=identity["name"],
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -274,9 +279,10 @@ def _write_content(log: Log, folder: Path, identity: dict[str, Any]) -> None:
     write_manifest(folder, manifest)
 
 
-def _write_feature(folder: Path, name: str, feature: Feature) -> dict[str, Any]:
+def write_feature(folder: Path, name: str, feature: Feature) -> dict[str, Any]:
+    """Writes a feature into a folder, and returns what the manifest says of it."""
     (folder / "features").mkdir(exist_ok=True)
-    for file, array in zip(_feature_files(name), feature, strict=True):
+    for file, array in zip(feature_files(name), feature, strict=True):
         np.save(folder / file, np.asarray(array), allow_pickle=False)
     return {
         "width": int(feature.values.shape[1]),

@@ -12,13 +12,15 @@ with derivatives by all parameters.
 
 from recjax.encoders._checkpoint import over_mesh
 from recjax.encoders._load import find_folder, fingerprint, load
-from recjax.encoders._texts import encode_texts, tokenize
+from recjax.encoders._texts import encode_batches, encode_texts, tokenize
 from recjax.encoders._types import Loaded, Pooling, TextTower, Tokens
 from recjax.encoders._upper import Hidden, Upper, cut
 from recjax.encoders.bert import Bert
+from recjax.encoders.decoder import Decoder
 
 __all__ = [
     "Bert",
+    "Decoder",
     "Hidden",
     "Loaded",
     "Pooling",
@@ -26,6 +28,7 @@ __all__ = [
     "Tokens",
     "Upper",
     "cut",
+    "encode_batches",
     "encode_texts",
     "find_folder",
     "fingerprint",

@@ -7,6 +7,7 @@ import jax
 
 from recjax.encoders._checkpoint import Source
 from recjax.encoders.bert import Bert
+from recjax.encoders.decoder import Decoder
 from recjax.types import Params
 
 _ACTIVATIONS = {
@@ -58,6 +59,22 @@ _DISTILBERT = {
     "layers.inner": "transformer.layer.{}.ffn.lin1",
     "layers.outer": "transformer.layer.{}.ffn.lin2",
     "layers.feed_forward_norm": "transformer.layer.{}.output_layer_norm",
+}
+
+_DECODER = {
+    "embeddings.word": "embed_tokens",
+    "layers.attention.query": "layers.{}.self_attn.q_proj",
+    "layers.attention.key": "layers.{}.self_attn.k_proj",
+    "layers.attention.value": "layers.{}.self_attn.v_proj",
+    "layers.attention.output": "layers.{}.self_attn.o_proj",
+    "layers.attention.query_norm": "layers.{}.self_attn.q_norm",
+    "layers.attention.key_norm": "layers.{}.self_attn.k_norm",
+    "layers.attention_norm": "layers.{}.input_layernorm",
+    "layers.feed_forward_norm": "layers.{}.post_attention_layernorm",
+    "layers.gate": "layers.{}.mlp.gate_proj",
+    "layers.up": "layers.{}.mlp.up_proj",
+    "layers.down": "layers.{}.mlp.down_proj",
+    "norm": "norm",
 }
 
 
@@ -121,6 +138,54 @@ def _distilbert(config: dict[str, Any]) -> Bert:
     return _bert(config | same, token_types=0)
 
 
+def _decoder(config: dict[str, Any], **own: Any) -> Decoder:
+    heads, bias = config["num_attention_heads"], config.get("attention_bias", False)
+    # Newer files have one entry for what turns queries and keys.
+    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rotary.get("rope_type", rotary.get("type", "default"))
+    stretch = None
+    if kind == "llama3":
+        stretch = (
+            rotary["factor"],
+            rotary["low_freq_factor"],
+            rotary["high_freq_factor"],
+            rotary["original_max_position_embeddings"],
+        )
+    elif kind != "default":
+        raise ValueError(f"rotary positions of the type {kind!r} are not read")
+    if config.get("mlp_bias"):
+        raise ValueError("a bias in the perceptron (mlp_bias) is not read")
+    length = config["max_position_embeddings"]
+    if config.get("use_sliding_window", True) and config.get("sliding_window"):
+        # Within the window a token sees all that stand before it.
+        length = min(length, config["sliding_window"])
+    kwargs: dict[str, Any] = {
+        "vocabulary": config["vocab_size"],
+        "dim": config["hidden_size"],
+        "depth": config["num_hidden_layers"],
+        "heads": heads,
+        "key_heads": config.get("num_key_value_heads") or heads,
+        "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
+        "hidden": config["intermediate_size"],
+        "theta": rotary.get("rope_theta", config.get("rope_theta", 10000.0)),
+        "stretch": stretch,
+        "projection_bias": bias,
+        "output_bias": bias,
+        "activation": _activation(config.get("hidden_act", "silu")),
+        "epsilon": config.get("rms_norm_eps", 1e-6),
+        "length": length,
+    }
+    return Decoder(**kwargs | own)
+
+
+def _qwen2(config: dict[str, Any]) -> Decoder:
+    return _decoder(config, projection_bias=True, output_bias=False)
+
+
+def _qwen3(config: dict[str, Any]) -> Decoder:
+    return _decoder(config, head_norm=True)
+
+
 def _after_padding(config: dict[str, Any]) -> int:
     """The row of the first position: rows up to that of the padding are not used."""
     padding = config.get("pad_token_id")
@@ -134,6 +199,10 @@ FAMILIES = {
     "camembert": Family(_roberta, _BERT, ("", "roberta.")),
     "mpnet": Family(_mpnet, _MPNET, ("", "mpnet.")),
     "distilbert": Family(_distilbert, _DISTILBERT, ("", "distilbert.")),
+    "llama": Family(_decoder, _DECODER, ("", "model.")),
+    "mistral": Family(_decoder, _DECODER, ("", "model.")),
+    "qwen2": Family(_qwen2, _DECODER, ("", "model.")),
+    "qwen3": Family(_qwen3, _DECODER, ("", "model.")),
 }
 """Models by the ``model_type`` of their ``config.json``."""
 

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,8 @@ def encode_texts(
     *,
     length: int | None = None,
     batch_tokens: int = _BATCH_TOKENS,
-    on_batch: Callable[[int], None] = lambda rows: None,
 ) -> np.ndarray:
-    """Vectors of texts, in their order.
-
-    Texts of similar length are computed together, in a few widths, each compiled once.
-    The vector of a text does not depend on its company, but for rounding.
+    """Vectors of texts, in their order; see `encode_batches`.
 
     Args:
       tower: the model.
@@ -112,7 +108,6 @@ def encode_texts(
       length: tokens of the longest text, the rest of which is cut; None for the
         tower's own.
       batch_tokens: tokens of a batch, with padding.
-      on_batch: called with the number of texts of each batch when it is done.
 
     Returns:
       ``[n, D]`` float32, on the host; zeros for a text without any token.
@@ -120,29 +115,66 @@ def encode_texts(
     Raises:
       ValueError: something among the texts is no text, or a vector is not finite.
     """
+    out = np.zeros((len(texts), tower.dim), np.float32)
+    for places, vectors in encode_batches(
+        tower, params, tokenizer, texts, length=length, batch_tokens=batch_tokens
+    ):
+        out[places] = vectors
+    return out
+
+
+def encode_batches(
+    tower: TextTower,
+    params: Params,
+    tokenizer: Any,
+    texts: Sequence[str],
+    *,
+    length: int | None = None,
+    batch_tokens: int = _BATCH_TOKENS,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Vectors of texts as they are done, the longest texts first.
+
+    Texts of similar length are computed together, in a few widths, each compiled once.
+    The vector of a text does not depend on its company, but for rounding.
+
+    Args:
+      tower: the model.
+      params: its parameters.
+      tokenizer: as in `Loaded`.
+      texts: n of them.
+      length: as for `encode_texts`.
+      batch_tokens: tokens of a batch, with padding.
+
+    Yields:
+      Places of some texts, and their vectors ``[B, D]`` float32, on the host.
+
+    Raises:
+      ValueError: as `encode_texts`.
+    """
     rows = _rows(tokenizer, texts, tower.length if length is None else length)
-    out = np.zeros((len(rows), tower.dim), np.float32)
     waiting: list[tuple[np.ndarray, jax.Array]] = []
-
-    def take(at: np.ndarray, vectors: jax.Array) -> None:
-        out[at] = np.asarray(vectors)[: len(at)]
-        on_batch(len(at))
-
-    for at, tokens in _batches(rows, batch_tokens):
-        waiting.append((at, _encode(tower, params, tokens)))
-        # The next batch is on its way while this one is computed.
+    for places, tokens in _batches(rows, batch_tokens):
+        waiting.append((places, _encode(tower, params, tokens)))
+        # The next ones are on their way while this one is computed.
         if len(waiting) > 2:
-            take(*waiting.pop(0))
-    for at, vectors in waiting:
-        take(at, vectors)
-    bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
+            yield _taken(texts, *waiting.pop(0))
+    for places, vectors in waiting:
+        yield _taken(texts, places, vectors)
+
+
+def _taken(
+    texts: Sequence[str], places: np.ndarray, vectors: jax.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """A finished batch, without its padding; ValueError where it is not finite."""
+    found = np.asarray(vectors)[: len(places)]
+    bad = places[~np.isfinite(found).all(axis=1)]
     if len(bad):
         raise ValueError(
-            f"the vectors of {len(bad)} of {len(out)} texts are not finite, such as "
+            f"the vectors of {len(bad)} of {len(places)} texts are not finite, such as "
             f"that of {texts[bad[0]][:60]!r}: the parameters are damaged, or too large "
             "for their type"
         )
-    return out
+    return places, found
 
 
 @functools.partial(jax.jit, static_argnames="tower")
