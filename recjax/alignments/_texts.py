@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 
-from recjax.losses import distinct_rows
+from recjax.losses._rows import distinct_rows
 from recjax.types import Batch, Embeddings, Feature
 
 

@@ -51,9 +51,9 @@ class Upper:
 
     def encode(self, params: Params, tokens: Hidden) -> jax.Array:
         """A vector of each text, ``[B, D]`` float32."""
-        states = self.tower.through(params, tokens.states, tokens.mask)
-        own = self.tower
-        return pool(states, tokens.mask, own.pooling, normalise=own.normalise)
+        own, mask = self.tower, tokens.mask
+        states = own.finish(params, own.through(params, tokens.states, mask))
+        return pool(states, mask, own.pooling, normalise=own.normalise)
 
 
 def cut(
@@ -65,7 +65,7 @@ def cut(
     at ``layers / L`` of its cost; training it trains these layers only.
 
     Args:
-      tower: with ``begin`` and ``through``, such as `Bert`.
+      tower: with ``begin``, ``through`` and ``finish``, such as `Bert`.
       params: its parameters.
       tokens: of n texts.
       layers: that are left.

@@ -122,13 +122,16 @@ class Decoder:
             "norm": {"scale": jnp.ones(self.dim)},
         }
 
-    def states(self, params: Params, tokens: Tokens) -> jax.Array:
-        """The last vector of each token, ``[B, T, D]``."""
-        ids, mask = (jnp.asarray(x) for x in tokens)
-        x = jnp.take(params["embeddings"]["word"]["embedding"], ids, axis=0)
+    def begin(self, params: Params, tokens: Tokens) -> jax.Array:
+        """What the first layer gets of each token, ``[B, T, D]``."""
+        ids = jnp.asarray(tokens.ids)
+        return jnp.take(params["embeddings"]["word"]["embedding"], ids, axis=0)
+
+    def through(self, params: Params, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """What the layers of ``params``, be they all or some, make of ``[B, T, D]``."""
         angles = positions(mask)[:, :, None, None] * _frequencies(self)
         angles = jnp.concatenate([angles, angles], axis=-1)
-        x = through_layers(
+        return through_layers(
             _Layer(self),
             params["layers"],
             x,
@@ -137,8 +140,16 @@ class Decoder:
             mask_bias(mask, causal=True),
             remat=self.remat,
         )
+
+    def finish(self, params: Params, x: jax.Array) -> jax.Array:
+        """The last vectors, of what the last layer made; both ``[B, T, D]``."""
         states: Any = nn.RMSNorm(self.epsilon).apply({"params": params["norm"]}, x)
         return states
+
+    def states(self, params: Params, tokens: Tokens) -> jax.Array:
+        """The last vector of each token, ``[B, T, D]``."""
+        x, mask = self.begin(params, tokens), jnp.asarray(tokens.mask)
+        return self.finish(params, self.through(params, x, mask))
 
     def encode(self, params: Params, tokens: Tokens) -> jax.Array:
         """A vector of each text, ``[B, D]`` float32; zeros for one without a token."""

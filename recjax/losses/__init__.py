@@ -9,7 +9,6 @@ from recjax.losses._contrast import (
 from recjax.losses._distil import distillation_loss
 from recjax.losses._pairwise import bce_loss, bpr_loss
 from recjax.losses._regularise import batch_l2_loss, table_l2_loss
-from recjax.losses._rows import distinct_rows
 from recjax.losses._softmax import (
     full_softmax_loss,
     in_batch_dot_softmax_loss,
@@ -23,7 +22,6 @@ __all__ = [
     "bce_loss",
     "bpr_loss",
     "distillation_loss",
-    "distinct_rows",
     "full_softmax_loss",
     "grace_loss",
     "in_batch_dot_softmax_loss",

@@ -51,7 +51,8 @@ def distillation_loss(
         )
     if distance not in ("cosine", "mse"):
         raise ValueError(f"distance {distance!r}: use 'cosine' or 'mse'")
-    student, teacher = keep_rows(where, student, jax.lax.stop_gradient(teacher))
+    fixed = jax.lax.stop_gradient(teacher).astype(student.dtype)
+    student, teacher = keep_rows(where, student, fixed)
     if distance == "cosine":
         losses = 1 - jnp.sum(unit_length(student) * unit_length(teacher), axis=1)
     else:

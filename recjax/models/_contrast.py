@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from recjax.losses import distinct_rows, info_nce_loss
+from recjax.losses import info_nce_loss
+from recjax.losses._rows import distinct_rows
 from recjax.types import Batch, BatchVectors, Embeddings
 
 

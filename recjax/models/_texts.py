@@ -28,7 +28,8 @@ def text_names(names: Sequence[str], feature: str) -> list[str]:
         raise ValueError(
             f"this model reads vectors of the items, and of {wanted} there are none "
             f"(there are: {', '.join(sorted(names)) or 'none'}): give the dataset "
-            "feature tables, recjax.data.make_context(..., features=...)"
+            "feature tables (recjax embed DATASET --encoder PATH, or features= of "
+            "recjax.data.make_context), or train hybrid with --encoder PATH"
         )
     return [feature] if feature else sorted(names)
 

@@ -186,9 +186,10 @@ class Hybrid:
     def _start(self, params: Params, context: Context, text: Feature) -> jax.Array:
         """E^0, ``[N, D]``."""
         num_users, num_items = node_counts(context)
-        table = split_nodes(params["nodes"], context).items
+        nodes = jnp.asarray(params["nodes"])
+        table = split_nodes(nodes, context).items
         fused = text_table(params, self.fusion, table, text)
-        return params["nodes"].at[num_users : num_users + num_items].set(fused)
+        return nodes.at[num_users : num_users + num_items].set(fused)
 
     def _attended(self, params: Params, context: Context, nodes: jax.Array) -> Any:
         """H of all nodes, and after the attention over neighbours, if there is one."""

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from recjax.layers import unit_length
-from recjax.losses import distinct_rows, info_nce_loss
+from recjax.losses import info_nce_loss
+from recjax.losses._rows import distinct_rows
 from recjax.models._contrast import batch_contrast
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (

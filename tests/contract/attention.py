@@ -202,6 +202,29 @@ def heads_and_one(layer, x):
     return layer(*triple, where=x["where"]), one
 
 
+def gelu(x):
+    """By the tangent, as `jax.nn.gelu` does."""
+    return x * (1 + np.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3))) / 2
+
+
+def reference_block(x):
+    p, nodes = x["params"], x["nodes"]
+
+    def scaled(y):
+        length = np.linalg.norm(y, axis=-1, keepdims=True)
+        return y / np.where(length == 0, 1, length) * F**0.5
+
+    def apart(kernel):
+        return (scaled(nodes) @ kernel).reshape(-1, H, F // H)
+
+    queries, keys, values = (apart(p[n]) for n in ("query", "key", "value"))
+    found = np.zeros_like(values)
+    for i, h in np.ndindex(values.shape[:2]):
+        found[i, h] = by_softmax(queries[i, h], keys[:, h]) @ values[:, h]
+    nodes = nodes + found.reshape(-1, F) @ p["out"]
+    return nodes + gelu(scaled(nodes) @ p["wide"]) @ p["narrow"]
+
+
 along_edges = functools.partial(
     Case,
     sizes=graphs.SIZES,
@@ -294,6 +317,28 @@ CASES = (
         function=layers.linear_attention,
         call=functools.partial(heads_and_one, layers.linear_attention),
         reference=lambda x: over_all(x, by_kernel),
+    ),
+    Case(
+        name="transformer_block",
+        function=layers.transformer_block,
+        call=lambda x: layers.transformer_block(
+            x["params"], x["nodes"], layers.full_attention, heads=H
+        ),
+        make=lambda rng, N: {
+            "nodes": rng.normal(size=(N, F)),
+            "params": graphs.parameters(
+                rng, lambda key: layers.init_transformer_block(key, F, 3)
+            ),
+        },
+        sizes={"N": 8},
+        axes={"nodes": "N", "params": ""},
+        out="N",
+        reference=reference_block,
+        mask="the attention that it is given takes one",
+        padding="likewise",
+        order=("N",),
+        large="what is attended over has one length, whatever the nodes'",
+        empty=({"N": 0}, {"N": 1}),
     ),
     among_steps(
         name="sequence_attention",

@@ -71,6 +71,14 @@ def cosine(x, y):
     return (x * y).sum(-1) / np.where(lengths == 0, 1, lengths)
 
 
+def distil(x, b):
+    return 1 - cosine(x["left"][b], x["right"][b])
+
+
+def distil_squares(x, b):
+    return ((x["left"][b] - x["right"][b]) ** 2).mean()
+
+
 def info_nce(x, b):
     logits = cosine(x["left"][b][None], x["right"][x["where"]]) / 0.5
     return np.logaddexp.reduce(logits) - cosine(x["left"][b], x["right"][b]) / 0.5
@@ -294,6 +302,25 @@ CASES = (
         axes={"left": "B", "right": "B", "where": "B"},
         reference=by_row(lambda x, b: 2 - 2 * cosine(x["left"][b], x["right"][b])),
         large=("left", "right"),
+    ),
+    *(
+        row(
+            name=f"distillation_loss, {distance}",
+            function=losses.distillation_loss,
+            call=both(
+                functools.partial(losses.distillation_loss, distance=distance),
+                "left",
+                "right",
+            ),
+            # Of whole numbers: the teacher has no derivative.
+            make=lambda rng, B: (
+                make(rng, B, left=(D,)) | {"right": rng.integers(-3, 4, (B, D))}
+            ),
+            axes={"left": "B", "right": "B", "where": "B"},
+            reference=by_row(reference),
+            large=("left",),
+        )
+        for distance, reference in (("cosine", distil), ("mse", distil_squares))
     ),
     row(
         name="uniformity_loss",

@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
+from models.towers import TOWER, WEIGHTS, tokens_of
 
-from recjax.alignments import Contrast, Reconstruct
+from recjax.alignments import AlignUniform, Contrast, Distil, Reconstruct
 from recjax.data import attribute_pairs, make_context, synthetic
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
@@ -33,14 +34,17 @@ from recjax.models import (
     DirectAU,
     GraphAlignment,
     GraphTransformer,
+    Hybrid,
     LGMRec,
     LightGCN,
     LightGCNPP,
     ModalGCN,
     SimGCL,
+    Tuned,
     UltraGCN,
     XSimGCL,
 )
+from recjax.models.hybrid import with_tower
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.recommendation import embed
 from recjax.reduce import BATCH_AXIS
@@ -129,6 +133,15 @@ MODELS = {
         LightGCN(dim=8, layers=2, objective=BPR(num_negatives=2), init_scale=0.1),
         Reconstruct(share=0.1),
     ),
+    "aligned distil": Aligned(
+        LightGCN(dim=8, layers=2, init_scale=0.1), Distil(teacher="both")
+    ),
+    "aligned uniform": Aligned(MF(dim=8, objective=BPR()), AlignUniform(), "text"),
+    "hybrid": Hybrid(dim=8, skip="own", fusion="apart"),
+    "hybrid shared": Hybrid(dim=8, skip="shared", attention="shared", history=4),
+    "hybrid tower": Hybrid(
+        dim=8, fusion="gated", text=Tuned(TOWER, rank=2, rows=9, chunk=4)
+    ),
     "kar": KAR(LightGCN(dim=8, layers=2), hidden=6),
     "kar graph alignment": KAR(
         GraphAlignment(dim=16, hidden=8), shared=1, specific=1, hidden=4, feature="text"
@@ -138,8 +151,9 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def plain():
-    """What no model has prepared."""
-    return make_context(LOG.interactions, SPEC, attributes=PAIRS, features=FEATURES)
+    """What no model has prepared, and a tower for those that have a place for one."""
+    context = make_context(LOG.interactions, SPEC, attributes=PAIRS, features=FEATURES)
+    return with_tower(context, WEIGHTS, tokens_of(20))
 
 
 @pytest.fixture(scope="module", params=MODELS)

@@ -1,6 +1,7 @@
 """The hybrid of tower and graph: its equations, what it shares, and what it learns."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,7 @@ def batch_of(model, context, size=12):
     return make_batch(key, context, users, items, weight, model.num_negatives)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def value_and_grad(model, params, context, batch):
     def loss(params):
         return model.loss(params, context, batch, jax.random.key(0))[0]
@@ -116,6 +118,7 @@ def test_derivatives_reach_tower_table_and_graph(model, plain):
     # The bank is held still: its derivative is none of the parameters'.
     if model.text.tower is None or model.text.refreshed == "all":
 
+        @jax.jit
         def loss(params):
             return model.loss(params, context, batch, jax.random.key(0))[0]
 
