@@ -84,8 +84,9 @@ def make_relation_context(
       >>> train = Interactions(
       ...     np.array([0, 0, 1]), np.array([0, 1, 1]), relations=np.array([1, 0, 0])
       ... )
-      >>> spec, context = make_relation_context(train, Spec(2, 2), names=("buy", "view"),
-      ...     target="buy")
+      >>> spec, context = make_relation_context(
+      ...     train, Spec(2, 2), names=("buy", "view"), target="buy"
+      ... )
       >>> spec.relations, context.relations.tolist(), context.seen.items.tolist()
       (('view', 'buy'), [0, 1, 1], [1, 1])
     """

@@ -10,9 +10,11 @@ from recjax.models._diffusion import Diffusion
 from recjax.models.aligned import Aligned
 from recjax.models.alpharec import AlphaRec
 from recjax.models.behaviour_filter import BehaviourFilter
+from recjax.models.behaviour_gcn import BehaviourGCN
 from recjax.models.bm3 import BM3
 from recjax.models.bspm import BSPM
 from recjax.models.co_visit import CoVisit
+from recjax.models.crgcn import CRGCN
 from recjax.models.diffmm import DiffMM
 from recjax.models.directau import DirectAU
 from recjax.models.ease import EASE
@@ -28,6 +30,7 @@ from recjax.models.lattice import LATTICE
 from recjax.models.lgmrec import LGMRec
 from recjax.models.lightgcn import LightGCN
 from recjax.models.lightgcn_pp import LightGCNPP
+from recjax.models.mbgcn import MBGCN
 from recjax.models.mf import MF
 from recjax.models.mgcn import MGCN
 from recjax.models.mmgcn import MMGCN
@@ -36,6 +39,8 @@ from recjax.models.modal_gcn import ModalGCN
 from recjax.models.ncl import NCL
 from recjax.models.ngcf import NGCF
 from recjax.models.popular import Popular
+from recjax.models.relation_attention import RelationAttention
+from recjax.models.rgcn import RGCN
 from recjax.models.sgl import SGL
 from recjax.models.simgcl import SimGCL
 from recjax.models.text_autoencoder import TextAutoencoder
@@ -48,9 +53,11 @@ MODELS: dict[str, Any] = {
     "aligned": Aligned,
     "alpharec": AlphaRec,
     "behaviour_filter": BehaviourFilter,
+    "behaviour_gcn": BehaviourGCN,
     "bm3": BM3,
     "bspm": BSPM,
     "co_visit": CoVisit,
+    "crgcn": CRGCN,
     "diffmm": DiffMM,
     "directau": DirectAU,
     "ease": EASE,
@@ -66,6 +73,7 @@ MODELS: dict[str, Any] = {
     "lgmrec": LGMRec,
     "lightgcn": LightGCN,
     "lightgcn_pp": LightGCNPP,
+    "mbgcn": MBGCN,
     "mf": MF,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
@@ -74,6 +82,8 @@ MODELS: dict[str, Any] = {
     "ncl": NCL,
     "ngcf": NGCF,
     "popular": Popular,
+    "relation_attention": RelationAttention,
+    "rgcn": RGCN,
     "sgl": SGL,
     "simgcl": SimGCL,
     "text_autoencoder": TextAutoencoder,
@@ -86,6 +96,7 @@ MODELS: dict[str, Any] = {
 __all__ = [
     "BM3",
     "BSPM",
+    "CRGCN",
     "EASE",
     "EDLAE",
     "FREEDOM",
@@ -93,6 +104,7 @@ __all__ = [
     "IALS",
     "KAR",
     "LATTICE",
+    "MBGCN",
     "MF",
     "MGCN",
     "MMGCN",
@@ -100,11 +112,13 @@ __all__ = [
     "MODELS",
     "NCL",
     "NGCF",
+    "RGCN",
     "SGL",
     "VBPR",
     "Aligned",
     "AlphaRec",
     "BehaviourFilter",
+    "BehaviourGCN",
     "CoVisit",
     "DiffMM",
     "Diffusion",
@@ -117,6 +131,7 @@ __all__ = [
     "LightGCNPP",
     "ModalGCN",
     "Popular",
+    "RelationAttention",
     "SimGCL",
     "TextAutoencoder",
     "TurboCF",

@@ -65,7 +65,8 @@ def events(context: Context) -> Events:
     ages = graph.edges.get("age")
     if ages is not None:
         ages = np.asarray(ages, np.int64)[chosen]
-    return Events(users, items, graph.edges["relation"][chosen].astype(np.int64), ages)
+    behaviours = graph.edges["relation"][chosen].astype(np.int64) // 2
+    return Events(users, items, behaviours, ages)
 
 
 def weight_of(found: Events, weights: Sequence[float]) -> np.ndarray:
