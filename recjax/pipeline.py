@@ -13,15 +13,12 @@ from recjax.config import from_dict, to_dict
 from recjax.data import (
     Dataset,
     attribute_pairs,
+    dataset_relations,
     find,
-    graph_triples,
     load,
     make_context,
-    make_relation_context,
-    split_relations,
 )
 from recjax.data._manifest import read_manifest
-from recjax.data._triples import UNNAMED
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
 from recjax.models import MODELS, Diffusion
@@ -77,6 +74,7 @@ def train(
     out: str | Path,
     resume: bool = False,
     attributes: Sequence[str] = (),
+    relations: Sequence[str] = (),
     baselines: Sequence[str] = (),
     on_epoch: Callable[[Record], None] = lambda record: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -92,6 +90,7 @@ def train(
       out: the run folder.
       resume: go on from its last checkpoint.
       attributes: item columns whose values become nodes of the graph.
+      relations: names of typed edges, see `build_context`.
       baselines: names of closed-form models to report on beside it.
       on_epoch: called after every epoch.
       should_stop: asked after every epoch; True saves and ends the run.
@@ -109,7 +108,9 @@ def train(
         with phases("input"):
             path = find(dataset)
             data = load(path)
-            spec, context = build_context(data, attributes, training.negative_power)
+            spec, context = build_context(
+                data, attributes, training.negative_power, relations
+            )
             context = prepare(model, context)
         config = {
             "dataset": str(Path(path).resolve()),
@@ -117,7 +118,7 @@ def train(
             "model": to_dict(model),
             "training": to_dict(training),
             "attributes": list(attributes),
-        }
+        } | ({"relations": list(relations)} if relations else {})
         # As it will be read again, with lists where tuples were.
         config = json.loads(json.dumps(config))
         folder = _enter(out, config, resume=resume)
@@ -241,7 +242,10 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
             f"trained on {config['split_hash'][:16]}: prepare the dataset as it was"
         )
     spec, context = build_context(
-        dataset, config["attributes"], training.negative_power
+        dataset,
+        config["attributes"],
+        training.negative_power,
+        config.get("relations", ()),
     )
     context = prepare(model, context)
     if hasattr(model, "solve"):
@@ -295,7 +299,9 @@ def build_context(
       ValueError: an attribute column or a relation does not exist.
     """
     if relations:
-        return _relation_context(dataset, attributes, negative_power, relations)
+        return dataset_relations(
+            dataset, (*relations, *attributes), negative_power=negative_power
+        )
     pairs, names = attribute_pairs(dataset.items, tuple(attributes))
     spec = dataset.spec._replace(num_attributes=len(names))
     context = make_context(
@@ -306,28 +312,6 @@ def build_context(
         negative_power=negative_power,
     )
     return spec, context
-
-
-def _relation_context(
-    dataset: Dataset,
-    attributes: Sequence[str],
-    negative_power: float,
-    relations: Sequence[str],
-) -> tuple[Spec, Context]:
-    """The context of typed edges; attributes are relations too."""
-    behaviours = dataset.relation_names or (UNNAMED,)
-    chosen, rest = split_relations(dataset, relations)
-    return make_relation_context(
-        dataset.part("train"),
-        dataset.spec,
-        names=behaviours,
-        # Without any, those of the target: lists are made of something.
-        behaviours=chosen or (dataset.target or UNNAMED,),
-        target=dataset.target,
-        triples=graph_triples(dataset, tuple(dict.fromkeys((*rest, *attributes)))),
-        features=dataset.features,
-        negative_power=negative_power,
-    )
 
 
 def target_lists(dataset: Dataset, part: str) -> ItemLists:
@@ -414,8 +398,9 @@ def _tidy(folder: Path, resume: bool) -> Generator[None]:
 def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:
     """What must not change between the parts of one run; its length may."""
     training = {k: v for k, v in config["training"].items() if k != "epochs"}
-    keys = ("split_hash", "model", "attributes")
-    return {key: config[key] for key in keys} | {"training": training}
+    keys = ("split_hash", "model", "attributes", "relations")
+    kept = {key: config[key] for key in keys if key in config}
+    return kept | {"training": training}
 
 
 def _report(

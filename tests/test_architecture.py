@@ -16,7 +16,7 @@ LAYERS = (
     ("types", "reduce", "console", "phases", "top_k", "significance"),
     ("lists", "sparse"),
     ("sampling", "graphs", "layers", "losses", "metrics"),
-    ("objectives", "alignments", "data"),
+    ("objectives", "alignments", "interests", "data"),
     ("models",),
     ("chunks", "ranking", "recommendation", "evaluation", "checkpoint"),
     ("training",),

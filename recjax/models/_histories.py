@@ -114,7 +114,7 @@ def as_sparse_matrix(matrix: scipy.sparse.csr_array) -> SparseMatrix:
 
     def edges(rows: scipy.sparse.csr_array) -> GraphEdges:
         pointer, items, weights = as_histories(rows)
-        receivers = np.repeat(np.arange(rows.shape[0]), np.diff(pointer))
+        receivers = np.repeat(np.arange(len(pointer) - 1), np.diff(pointer))
         fields: Any = (items, receivers.astype(np.int32), weights, Layout(pointer))
         return GraphEdges(*fields)
 

@@ -109,7 +109,7 @@ class CRGCN:
         """The objectives of all behaviours, plus L2 on the batch's rows of E0."""
         del key
         behaviours, rows = pair_behaviours(batch), batch_nodes(context, batch)
-        stages, total = self._stages(params, context), 0.0
+        stages, total = self._stages(params, context), jnp.zeros(())
         for behaviour, nodes in enumerate(stages):
             ours = batch._replace(weight=batch.weight * (behaviours == behaviour))
             loss = self.objective(split_batch(nodes[rows], batch), context, ours)

@@ -56,7 +56,7 @@ from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.recommendation import embed
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
-from recjax.types import Batch, BatchVectors, Feature, Interactions, Spec, prepare
+from recjax.types import BatchVectors, Feature, Interactions, Spec, prepare
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
 PAIRS, NAMES = attribute_pairs(LOG.items, ("group",))
