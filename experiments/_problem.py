@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from experiments._rows import Row, Table
@@ -115,8 +116,6 @@ def merge_valid(data: Dataset, valid: Interactions | None = None) -> Dataset:
             np.concatenate([train.items, valid.items]),
         )
     else:
-        columns = zip(data.part("train"), valid, strict=True)
-        rows = Interactions(
-            *(None if x is None else np.concatenate([x, y]) for x, y in columns)
-        )
+        train = data.part("train")
+        rows = jax.tree.map(lambda *x: np.concatenate(x), train, valid)
     return data._replace(parts={"train": rows})

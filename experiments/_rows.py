@@ -100,7 +100,7 @@ def row_of(
     return Row(model, training, note, grid, tried, figures, curve, kinds)
 
 
-def product(**values: Sequence[float]) -> list[dict[str, float]]:
+def product(**values: Sequence[Any]) -> list[dict[str, Any]]:
     """All combinations of some values, as a `Row.grid`.
 
     Args:

@@ -38,7 +38,7 @@ def _identity(row: Row, table: Table) -> dict[str, Any]:
     if not hasattr(row.model, "solve"):
         training = to_dict(settings_of(row, 0))
         del training["seed"]
-    identity = {
+    identity: dict[str, Any] = {
         "model": to_dict(row.model),
         "training": training,
         "grid": [dict(setting) for setting in row.grid] or None,

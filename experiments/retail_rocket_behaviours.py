@@ -6,8 +6,9 @@ python -m experiments.retail_rocket_behaviours [ROW ...] \
 """
 
 from collections.abc import Sequence
+from typing import Any
 
-from experiments._rows import Table, product, row_of
+from experiments._rows import Row, Table, product, row_of
 from experiments._table import main as run
 from recjax.data import Split
 from recjax.objectives import Softmax
@@ -15,8 +16,8 @@ from recjax.training import Training
 
 BEHAVIOURS = ("view", "cart", "buy")
 FAST = Training(
-    epochs=12,
-    batch_size=4096,
+    epochs=8,
+    batch_size=2048,
     learning_rate=4e-3,
     evaluate_every=2,
     patience=2,
@@ -29,6 +30,12 @@ BEST = product(
     scale=(60.0, 120.0),
     second_step=(0.03, 0.1, 0.3),
 )
+
+
+def trained(name: str, **settings: Any) -> Row:
+    """A row that is trained on the pairs of all behaviours."""
+    return row_of(name, FAST, behaviours=BEHAVIOURS, dim=32, **settings)
+
 
 ROWS = {
     "Popular": row_of("popular"),
@@ -47,10 +54,15 @@ ROWS = {
         behaviours=BEHAVIOURS,
         grid=product(weights=WEIGHTS, ideal_weight=(0.1, 0.3)),
     ),
-    "LightGCN, buys": row_of("lightgcn", FAST, layers=2, objective=Softmax(0.1)),
-    "LightGCN, summed": row_of(
-        "lightgcn", FAST, layers=2, objective=Softmax(0.1), behaviours=BEHAVIOURS
+    "LightGCN, buys": row_of(
+        "lightgcn", FAST, dim=32, layers=2, objective=Softmax(0.1)
     ),
+    "LightGCN, summed": trained("lightgcn", layers=2, objective=Softmax(0.1)),
+    "LightGCN, learned weights": trained("behaviour_gcn"),
+    "CRGCN": trained("crgcn"),
+    "MBGCN": trained("mbgcn"),
+    "RelationAttention": trained("relation_attention"),
+    "R-GCN": trained("rgcn"),
     "CoVisit": row_of(
         "co_visit", behaviours=BEHAVIOURS, known=0.0, grid=BEST, tried=60
     ),

@@ -20,11 +20,24 @@ from tqdm import tqdm
 from recjax import pipeline
 from recjax.alignments import ALIGNMENTS
 from recjax.cli import parse
-from recjax.console import metrics_table, models_table, recommendation_table
-from recjax.data import SOURCES, Cleaning, describe, find, prepare
+from recjax.console import (
+    explanation_table,
+    metrics_table,
+    models_table,
+    recommendation_table,
+)
+from recjax.data import (
+    SOURCES,
+    Cleaning,
+    attribute_pairs,
+    describe,
+    find,
+    prepare,
+)
 from recjax.data._names import unknown
 from recjax.embedding import embed
 from recjax.evaluation import METRICS, evaluate, recommend
+from recjax.interests import explain
 from recjax.joint import Encoder
 from recjax.lists import item_lists
 from recjax.models import MODELS
@@ -136,6 +149,8 @@ def _prepare(options: Prepare) -> int:
         users_file=options.users_file,
         list_columns=options.list_columns,
         list_separator=options.list_separator,
+        triples_file=options.triples_file,
+        links_file=options.links_file,
         overwrite=options.overwrite,
     )
     print(path)
@@ -226,6 +241,7 @@ def _train(options: Train) -> int:
             resume=options.resume,
             attributes=options.attributes,
             encoder=_encoder(options),
+            relations=options.relations,
             baselines=[other for other in baselines if other != name],
             on_epoch=on_epoch,
             should_stop=lambda: bool(stop),
@@ -336,17 +352,27 @@ def _recommend(options: Recommend) -> int:
                 file=sys.stderr,
             )
     ids = data.items["id"]
+    pairs, attributes = attribute_pairs(data.items, options.explain)
     for name, seen, row, values in zip(names, known, found, scores, strict=True):
         kept = row >= 0
         row, values = row[kept], values[kept]
-        listed = [
+        listed: list[dict[str, Any]] = [
             {"item": ids[int(item)].as_py(), "title": title, "score": float(score)}
             for item, title, score in zip(row, data.titles(row), values, strict=True)
         ]
+        favours: dict[str, float] = {}
+        if options.explain:
+            favours, why = explain(run.context.seen, seen, row, pairs, attributes)
+            for entry, because in zip(listed, why, strict=True):
+                entry["because"] = because
         if options.json:
-            print(json.dumps({"user": name, "items": listed}, ensure_ascii=False))
+            more = {"favours": favours} if options.explain else {}
+            line = {"user": name, "items": listed} | more
+            print(json.dumps(line, ensure_ascii=False))
         else:
             print(recommendation_table(name, data.titles(seen), listed))
+            if options.explain:
+                print(explanation_table(favours, listed))
     return 0
 
 
@@ -373,8 +399,13 @@ def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
         )
         # Named again, the run's own model keeps the run's settings.
         model = model if same else asked
-    attributes = tuple(config["attributes"])
-    default = Train(config["dataset"], model, training, attributes=attributes)
+    default = Train(
+        config["dataset"],
+        model,
+        training,
+        attributes=tuple(config["attributes"]),
+        relations=tuple(config.get("relations", ())),
+    )
     encoder = pipeline.read_encoder(config)
     if encoder is not None:
         default = dataclasses.replace(

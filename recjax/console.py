@@ -125,6 +125,35 @@ def recommendation_table(
     return "\n".join(lines)
 
 
+def explanation_table(
+    favours: Mapping[str, float], listed: Sequence[Mapping[str, Any]], most: int = 5
+) -> str:
+    """What a user favours, and which of it each item of a list has.
+
+    Args:
+      favours: weights of attributes, the most favoured first.
+      listed: dicts with ``title`` and ``because``, names of attributes.
+      most: attributes that are shown.
+
+    Returns:
+      Lines.
+
+    Examples:
+      >>> listed = [{"title": "Up", "because": ["genres=Comedy"]}]
+      >>> print(explanation_table({"genres=Comedy": 0.25}, listed))
+      favours  genres=Comedy 0.250
+      Up       genres=Comedy
+    """
+    shown = [f"{_cut(name)} {weight:.3f}" for name, weight in favours.items()][:most]
+    rows = [("favours", ", ".join(shown) or "nothing more than others do")]
+    rows += [
+        (_cut(entry["title"]), ", ".join(map(_cut, entry["because"])) or "-")
+        for entry in listed
+    ]
+    width = max(len(first) for first, _ in rows)
+    return "\n".join(f"{first:<{width}}  {second}" for first, second in rows)
+
+
 def _cut(title: str, width: int = 38) -> str:
     title = " ".join(title.split())
     return title if len(title) <= width else title[: width - 3] + "..."

@@ -46,6 +46,10 @@ class Prepare:
     """Columns of these that hold several values in one text."""
     list_separator: str = "|"
     """What stands between those values."""
+    triples_file: Path | None = None
+    """A table of facts about the items: head, relation, tail."""
+    links_file: Path | None = None
+    """A table of links between users: user, user, and their relation perhaps."""
     columns: Columns = Columns()  # noqa: RUF009 - frozen
     cleaning: Cleaning = Cleaning()  # noqa: RUF009 - frozen
     split: Split = Split()  # noqa: RUF009 - frozen
@@ -117,6 +121,10 @@ class Train:
     """Go on with the run in that folder, with its dataset, model and settings."""
     attributes: tuple[str, ...] = ()
     """Item columns whose values become nodes of the graph."""
+    relations: tuple[str, ...] = ()
+    """Typed edges, for models that read them: names of behaviours, item columns, user
+    columns (user.COLUMN), relations of triples and links; all is all behaviours and
+    triples.  None: the target's rows alone, untyped."""
     baselines: bool = True
     """Report Popular and ItemKNN on the same split."""
     parallel: str = "none"
@@ -164,5 +172,8 @@ class Recommend:
     """Recommend known items too."""
     candidates: tuple[str, ...] = ()
     """Ids of the only items to choose from."""
+    explain: tuple[str, ...] = ()
+    """Item columns (genres) to explain by: what the history favours, and which of it
+    each item has."""
     json: bool = False
     """Print JSON lines, one a user."""

@@ -16,15 +16,12 @@ from recjax.config import from_dict, to_dict
 from recjax.data import (
     Dataset,
     attribute_pairs,
+    dataset_relations,
     find,
-    graph_triples,
     load,
     make_context,
-    make_relation_context,
-    split_relations,
 )
 from recjax.data._manifest import read_manifest
-from recjax.data._triples import UNNAMED
 from recjax.evaluation import evaluate
 from recjax.joint import Encoder, attach, identified
 from recjax.lists import item_lists
@@ -93,6 +90,7 @@ def train(
     out: str | Path,
     resume: bool = False,
     attributes: Sequence[str] = (),
+    relations: Sequence[str] = (),
     baselines: Sequence[str] = (),
     encoder: Encoder | None = None,
     on_epoch: Callable[[Record], None] = lambda record: None,
@@ -110,6 +108,7 @@ def train(
       out: the run folder.
       resume: go on from its last checkpoint.
       attributes: item columns whose values become nodes of the graph.
+      relations: names of typed edges, see `build_context`.
       baselines: names of closed-form models to report on beside it.
       encoder: a language model that is trained along, for a `recjax.models.Hybrid`.
       on_epoch: called after every epoch.
@@ -138,7 +137,11 @@ def train(
                 data = _as_trained(data, before)
                 multiple = before.get("node_multiple", 1)
             spec, context = build_context(
-                data, attributes, training.negative_power, node_multiple=multiple
+                data,
+                attributes,
+                training.negative_power,
+                relations,
+                node_multiple=multiple,
             )
             # Without the tower, whose shape its own folder says.
             described = to_dict(model)
@@ -154,7 +157,7 @@ def train(
             "training": to_dict(training),
             "attributes": list(attributes),
             "node_multiple": multiple,
-        }
+        } | ({"relations": list(relations)} if relations else {})
         if encoder is not None:
             config["encoder"] = to_dict(encoder)
         # As it will be read again, with lists where tuples were.
@@ -307,6 +310,7 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
         dataset,
         config["attributes"],
         training.negative_power,
+        config.get("relations", ()),
         node_multiple=config.get("node_multiple", 1),
     )
     encoder = read_encoder(config)
@@ -367,7 +371,9 @@ def build_context(
       ValueError: an attribute column or a relation does not exist.
     """
     if relations:
-        return _relation_context(dataset, attributes, negative_power, relations)
+        return dataset_relations(
+            dataset, (*relations, *attributes), negative_power=negative_power
+        )
     pairs, names = attribute_pairs(dataset.items, tuple(attributes))
     spec = dataset.spec._replace(num_attributes=len(names))
     spec = pad_spec(spec, node_multiple)
@@ -379,28 +385,6 @@ def build_context(
         negative_power=negative_power,
     )
     return spec, context
-
-
-def _relation_context(
-    dataset: Dataset,
-    attributes: Sequence[str],
-    negative_power: float,
-    relations: Sequence[str],
-) -> tuple[Spec, Context]:
-    """The context of typed edges; attributes are relations too."""
-    behaviours = dataset.relation_names or (UNNAMED,)
-    chosen, rest = split_relations(dataset, relations)
-    return make_relation_context(
-        dataset.part("train"),
-        dataset.spec,
-        names=behaviours,
-        # Without any, those of the target: lists are made of something.
-        behaviours=chosen or (dataset.target or UNNAMED,),
-        target=dataset.target,
-        triples=graph_triples(dataset, tuple(dict.fromkeys((*rest, *attributes)))),
-        features=dataset.features,
-        negative_power=negative_power,
-    )
 
 
 def _as_trained(dataset: Dataset, config: dict[str, Any]) -> Dataset:
@@ -493,8 +477,9 @@ def _tidy(folder: Path, keep: bool) -> Generator[None]:
 def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:
     """What must not change between the parts of one run; its length may."""
     training = {k: v for k, v in config["training"].items() if k != "epochs"}
-    keys = ("split_hash", "model", "attributes")
-    same = {key: config[key] for key in keys} | {"training": training}
+    keys = ("split_hash", "model", "attributes", "relations")
+    same = {key: config[key] for key in keys if key in config}
+    same["training"] = training
     same["node_multiple"] = config.get("node_multiple", 1)
     if "encoder" in config:
         # Its folder may be moved: the weights have a fingerprint.

@@ -16,7 +16,7 @@ LAYERS = (
     ("types", "reduce", "console", "phases", "top_k", "significance"),
     ("lists", "optimizers", "sparse", "sharding"),
     ("sampling", "graphs", "layers", "losses", "metrics", "adapters"),
-    ("objectives", "alignments", "data", "encoders"),
+    ("objectives", "alignments", "interests", "data", "encoders"),
     ("models",),
     ("chunks", "ranking", "recommendation", "evaluation", "checkpoint"),
     ("training",),

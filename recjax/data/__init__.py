@@ -16,7 +16,12 @@ from recjax.data._read import SOURCES, read
 from recjax.data._split import Split, split, split_hash
 from recjax.data._store import load, open_part, write
 from recjax.data._texts import item_texts
-from recjax.data._triples import graph_triples, relation_names, split_relations
+from recjax.data._triples import (
+    dataset_relations,
+    graph_triples,
+    relation_names,
+    split_relations,
+)
 from recjax.data.graph import attribute_pairs, make_context
 from recjax.data.relations import Triples, make_relation_context
 from recjax.data.synthetic import synthetic
@@ -35,6 +40,7 @@ __all__ = [
     "attribute_pairs",
     "clean",
     "data_home",
+    "dataset_relations",
     "describe",
     "find",
     "graph_triples",

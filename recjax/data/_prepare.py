@@ -34,6 +34,8 @@ def prepare(
     users_file: str | Path | None = None,
     list_columns: Sequence[str] = (),
     list_separator: str = "|",
+    triples_file: str | Path | None = None,
+    links_file: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Reads, cleans, splits and writes a dataset; a no-op where it is there already.
@@ -43,12 +45,14 @@ def prepare(
       out: folder of the dataset; None for one below `recjax.data.data_home`.
       cleaning: None for the source's own in `DEFAULT_CLEANING`, else `Cleaning()`.
       split_by: how rows are held out.
-      format: see `recjax.data.read`, as the five that follow.
+      format: see `recjax.data.read`, as the seven that follow.
       columns: which column means what.
       items_file: a table about the items.
       users_file: a table about the users.
       list_columns: columns of these with several values in one text.
       list_separator: what stands between them.
+      triples_file: a table of facts about the items.
+      links_file: a table of links between the users.
       overwrite: replace a dataset that was prepared in another way.
 
     Returns:
@@ -66,7 +70,9 @@ def prepare(
         tell(source_name, Path(source))
     config: dict[str, Any] = {
         "source": Path(source).name if Path(source).exists() else source_name,
-        "content": _content_hash([source, items_file, users_file]),
+        "content": _content_hash(
+            [source, items_file, users_file, triples_file, links_file]
+        ),
         "cleaning": dataclasses.asdict(cleaning),
         "split": dataclasses.asdict(split_by),
         "format": format,
@@ -91,6 +97,8 @@ def prepare(
         users_file=users_file,
         list_columns=list_columns,
         list_separator=list_separator,
+        triples_file=triples_file,
+        links_file=links_file,
         target=split_by.target,
     )
     return write(

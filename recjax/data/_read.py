@@ -17,6 +17,7 @@ from recjax.data._read_atomic import (
 )
 from recjax.data._read_registry import is_tfds, read_movielens_small, read_tfds
 from recjax.data._read_table import Kind, read_table
+from recjax.data._read_triples import read_social, read_triples
 
 Format = Literal[
     "csv",
@@ -71,7 +72,7 @@ SOURCES = (
     Source("FILE.parquet", "the same as Parquet"),
     Source("FILE.npz", "num_users, num_items and, per part P, P_user, P_item, P_time"),
     Source("FOLDER with interactions.npz", "the same, with features in *.npy"),
-    Source("FOLDER with X.inter, .item, .user", "atomic files of RecBole"),
+    Source("FOLDER with X.inter, .item, .user", "atomic files of RecBole; .kg, .net"),
     Source("FOLDER with X.inter, *_feat.npy", "a data set of MMRec"),
     Source("FOLDER with train.txt, test.txt", "adjacency lists of LightGCN and NGCF"),
 )
@@ -99,6 +100,8 @@ def read(
     users_file: str | Path | None = None,
     list_columns: Sequence[str] = (),
     list_separator: str = "|",
+    triples_file: str | Path | None = None,
+    links_file: str | Path | None = None,
     target: str | None = None,
 ) -> Log:
     r"""Reads interactions, and what is known about their users and items.
@@ -113,6 +116,10 @@ def read(
       users_file: the same about the users.
       list_columns: columns of these two files that hold several values in one text.
       list_separator: what stands between those values.
+      triples_file: a table of facts (head, relation, tail); heads and tails that are
+        ids of items are these items.
+      links_file: a table of links between users (user, user), with the name of their
+        relation in a third column perhaps.
       target: for archives of several behaviours, the one that test rows are about;
         None is ``buy`` where there is one, else the last.
 
@@ -150,7 +157,9 @@ def read(
             )
         names = [*log.items.column_names[1:], *log.users.column_names[1:]]
         raise unknown("list column", listed[0], names)
-    return log
+    if triples_file is not None:
+        log = read_triples(log, Path(triples_file))
+    return log if links_file is None else read_social(log, Path(links_file))
 
 
 def _read_as(

@@ -13,6 +13,7 @@ from recjax.data._log import Log, Step
 from recjax.data._metadata import attach, keep_each_once, narrow, split_cells
 from recjax.data._read_arrays import numbered_ids, read_features
 from recjax.data._read_table import read_table
+from recjax.data._read_triples import read_atomic_triples
 from recjax.types import Feature
 
 
@@ -42,6 +43,7 @@ def is_typed(path: Path) -> bool:
 def read_recbole(inter: Path, columns: Columns = GUESS) -> Log:
     """RecBole's atomic files: ``X.inter``, and ``X.item``, ``X.user`` beside it.
 
+    Knowledge (``X.kg``, ``X.link``) and social links (``X.net``) become triples.
     Columns of type ``token_seq`` become lists, ``float_seq`` of the item file become
     feature tables.
 
@@ -64,7 +66,7 @@ def read_recbole(inter: Path, columns: Columns = GUESS) -> Log:
         log = attach(log, side, table, step)
         if side == "items":
             log = _lists_to_features(log, path)
-    return log
+    return read_atomic_triples(log, inter)
 
 
 def read_mmrec(inter: Path, columns: Columns = GUESS) -> Log:

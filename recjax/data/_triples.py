@@ -9,7 +9,8 @@ from recjax.data._arrow import pc
 from recjax.data._dataset import Dataset
 from recjax.data._names import unknown
 from recjax.data.graph import attribute_pairs
-from recjax.data.relations import Triples
+from recjax.data.relations import Triples, make_relation_context
+from recjax.types import Context, Spec
 
 UNNAMED = "interaction"
 """What the behaviour of a dataset is called that has one without a name."""
@@ -145,6 +146,37 @@ def graph_triples(dataset: Dataset, relations: Sequence[str]) -> Triples:
     columns = zip(*pieces, strict=True) if pieces else ((none,), (none,), (none,))
     heads, codes, tails = (np.concatenate(parts) for parts in columns)
     return Triples(heads, codes, tails, tuple(relations), tuple(nodes))
+
+
+def dataset_relations(
+    dataset: Dataset, relations: Sequence[str], *, negative_power: float = 0.0
+) -> tuple[Spec, Context]:
+    """The context of a dataset's training part with typed edges.
+
+    Args:
+      dataset: with its train part loaded.
+      relations: names of behaviours and other relations, see `split_relations`; without
+        a behaviour the target's rows are taken.
+      negative_power: see `recjax.data.make_context`.
+
+    Returns:
+      The spec and the context of `recjax.data.make_relation_context`.
+
+    Raises:
+      ValueError: a relation is unknown, or a behaviour has no row.
+    """
+    behaviours, rest = split_relations(dataset, relations)
+    names = relation_names(dataset)["behaviours"]
+    return make_relation_context(
+        dataset.part("train"),
+        dataset.spec,
+        names=names,
+        behaviours=behaviours or (dataset.target or names[0],),
+        target=dataset.target,
+        triples=graph_triples(dataset, rest),
+        features=dataset.features,
+        negative_power=negative_power,
+    )
 
 
 def _nodes_of(

@@ -84,8 +84,9 @@ def make_relation_context(
       >>> train = Interactions(
       ...     np.array([0, 0, 1]), np.array([0, 1, 1]), relations=np.array([1, 0, 0])
       ... )
-      >>> spec, context = make_relation_context(train, Spec(2, 2), names=("buy", "view"),
-      ...     target="buy")
+      >>> spec, context = make_relation_context(
+      ...     train, Spec(2, 2), names=("buy", "view"), target="buy"
+      ... )
       >>> spec.relations, context.relations.tolist(), context.seen.items.tolist()
       (('view', 'buy'), [0, 1, 1], [1, 1])
     """
@@ -160,7 +161,9 @@ def _rows_of(
     rows, codes = train.take(codes >= 0), codes[codes >= 0]
     counts = np.bincount(codes, minlength=len(chosen))
     if not counts.all():
-        empty = ", ".join(repr(chosen[k]) for k in np.flatnonzero(counts == 0))
+        empty = ", ".join(
+            repr(name) for name, n in zip(chosen, counts, strict=True) if not n
+        )
         raise ValueError(
             f"no training row of the behaviour {empty}: leave it out, or look at what "
             f"the others have ({dict(zip(chosen, counts.tolist(), strict=True))})"

@@ -21,7 +21,8 @@ def relation_graph(
 ) -> jraph.GraphsTuple:
     """The graph of triples (head, relation, tail): two directed edges for each.
 
-    The edge from head to tail has the relation r of its triple, the one back R + r.
+    The edge from head to tail has the relation 2 r, with r that of its triple, and the
+    one back 2 r + 1: for layers there are 2 R relations.
     Two nodes may be joined by several relations, each an edge of its own.  A triple
     that is given several times is one edge, and ``edges["count"]`` says how many times
     it was; its weight and features are those of the last time.
@@ -51,7 +52,7 @@ def relation_graph(
       ...     (user, np.array([0, 1, 0]), item), num_nodes=2, num_relations=2
       ... )
       >>> graph.edges["relation"].tolist(), graph.edges["count"].tolist()
-      ([2, 3, 0, 1], [2.0, 1.0, 2.0, 1.0])
+      ([1, 3, 0, 2], [2.0, 1.0, 2.0, 1.0])
       >>> graph.senders.tolist(), graph.edges["weight"].tolist()
       ([1, 1, 0, 0], [0.5, 0.5, 0.5, 0.5])
 
@@ -90,7 +91,7 @@ def relation_graph(
                 f"{size} triples"
             )
     both = np.concatenate([heads, tails]), np.concatenate([tails, heads])
-    relation = np.concatenate([kinds, kinds + num_relations])
+    relation = np.concatenate([2 * kinds, 2 * kinds + 1])
     key = (both[1] * num_nodes + both[0]) * (2 * num_relations) + relation
     known = distinct(key)
     edge = np.searchsorted(known, key)

@@ -21,6 +21,11 @@ from recjax.layers._convolution import (
     init_ngcf,
     ngcf,
 )
+from recjax.layers._edge_attention import edge_attention, init_edge_attention
+from recjax.layers._edge_message import (
+    edge_message_passing,
+    init_edge_message_passing,
+)
 from recjax.layers._experts import fuse_experts, init_fuse_experts
 from recjax.layers._full_attention import (
     full_attention,
@@ -63,6 +68,8 @@ from recjax.layers._transformer import init_transformer_block, transformer_block
 from recjax.layers._unit_length import unit_length
 
 __all__ = [
+    "edge_attention",
+    "edge_message_passing",
     "film",
     "full_attention",
     "fuse_attention",
@@ -81,6 +88,8 @@ __all__ = [
     "graph_sage",
     "hypergraph_convolution",
     "hypergraph_smooth",
+    "init_edge_attention",
+    "init_edge_message_passing",
     "init_film",
     "init_fuse_attention",
     "init_fuse_bilinear",

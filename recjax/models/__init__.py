@@ -10,9 +10,11 @@ from recjax.models._diffusion import Diffusion
 from recjax.models.aligned import Aligned
 from recjax.models.alpharec import AlphaRec
 from recjax.models.behaviour_filter import BehaviourFilter
+from recjax.models.behaviour_gcn import BehaviourGCN
 from recjax.models.bm3 import BM3
 from recjax.models.bspm import BSPM
 from recjax.models.co_visit import CoVisit
+from recjax.models.crgcn import CRGCN
 from recjax.models.diffmm import DiffMM
 from recjax.models.directau import DirectAU
 from recjax.models.ease import EASE
@@ -29,6 +31,7 @@ from recjax.models.lattice import LATTICE
 from recjax.models.lgmrec import LGMRec
 from recjax.models.lightgcn import LightGCN
 from recjax.models.lightgcn_pp import LightGCNPP
+from recjax.models.mbgcn import MBGCN
 from recjax.models.mf import MF
 from recjax.models.mgcn import MGCN
 from recjax.models.mmgcn import MMGCN
@@ -37,6 +40,8 @@ from recjax.models.modal_gcn import ModalGCN
 from recjax.models.ncl import NCL
 from recjax.models.ngcf import NGCF
 from recjax.models.popular import Popular
+from recjax.models.relation_attention import RelationAttention
+from recjax.models.rgcn import RGCN
 from recjax.models.sgl import SGL
 from recjax.models.simgcl import SimGCL
 from recjax.models.text_autoencoder import TextAutoencoder
@@ -49,9 +54,11 @@ MODELS: dict[str, Any] = {
     "aligned": Aligned,
     "alpharec": AlphaRec,
     "behaviour_filter": BehaviourFilter,
+    "behaviour_gcn": BehaviourGCN,
     "bm3": BM3,
     "bspm": BSPM,
     "co_visit": CoVisit,
+    "crgcn": CRGCN,
     "diffmm": DiffMM,
     "directau": DirectAU,
     "ease": EASE,
@@ -68,6 +75,7 @@ MODELS: dict[str, Any] = {
     "lgmrec": LGMRec,
     "lightgcn": LightGCN,
     "lightgcn_pp": LightGCNPP,
+    "mbgcn": MBGCN,
     "mf": MF,
     "mgcn": MGCN,
     "mmgcn": MMGCN,
@@ -76,6 +84,8 @@ MODELS: dict[str, Any] = {
     "ncl": NCL,
     "ngcf": NGCF,
     "popular": Popular,
+    "relation_attention": RelationAttention,
+    "rgcn": RGCN,
     "sgl": SGL,
     "simgcl": SimGCL,
     "text_autoencoder": TextAutoencoder,
@@ -88,6 +98,7 @@ MODELS: dict[str, Any] = {
 __all__ = [
     "BM3",
     "BSPM",
+    "CRGCN",
     "EASE",
     "EDLAE",
     "FREEDOM",
@@ -95,6 +106,7 @@ __all__ = [
     "IALS",
     "KAR",
     "LATTICE",
+    "MBGCN",
     "MF",
     "MGCN",
     "MMGCN",
@@ -102,11 +114,13 @@ __all__ = [
     "MODELS",
     "NCL",
     "NGCF",
+    "RGCN",
     "SGL",
     "VBPR",
     "Aligned",
     "AlphaRec",
     "BehaviourFilter",
+    "BehaviourGCN",
     "CoVisit",
     "DiffMM",
     "Diffusion",
@@ -120,6 +134,7 @@ __all__ = [
     "LightGCNPP",
     "ModalGCN",
     "Popular",
+    "RelationAttention",
     "SimGCL",
     "TextAutoencoder",
     "Tuned",

@@ -65,7 +65,8 @@ def events(context: Context) -> Events:
     ages = graph.edges.get("age")
     if ages is not None:
         ages = np.asarray(ages, np.int64)[chosen]
-    return Events(users, items, graph.edges["relation"][chosen].astype(np.int64), ages)
+    behaviours = graph.edges["relation"][chosen].astype(np.int64) // 2
+    return Events(users, items, behaviours, ages)
 
 
 def weight_of(found: Events, weights: Sequence[float]) -> np.ndarray:
@@ -113,7 +114,7 @@ def as_sparse_matrix(matrix: scipy.sparse.csr_array) -> SparseMatrix:
 
     def edges(rows: scipy.sparse.csr_array) -> GraphEdges:
         pointer, items, weights = as_histories(rows)
-        receivers = np.repeat(np.arange(rows.shape[0]), np.diff(pointer))
+        receivers = np.repeat(np.arange(len(pointer) - 1), np.diff(pointer))
         fields: Any = (items, receivers.astype(np.int32), weights, Layout(pointer))
         return GraphEdges(*fields)
 

@@ -88,7 +88,7 @@ class BehaviourFilter:
             "history": as_histories(matrix)._asdict(),
         }
         if self.ideal_weight:
-            rank = min(self.rank, *matrix.shape)
+            rank = min(self.rank, len(of_users), len(of_items))
             half = jax.device_put(scaled(-0.5, -0.5))
             vectors = truncated_svd(half, rank, jax.random.key(0))[2]
             root = np.sqrt(np.where(of_items > 0, of_items, 1))[:, None]

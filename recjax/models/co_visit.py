@@ -17,6 +17,7 @@ from recjax.models._histories import (
     weight_of,
     weighted_hot,
 )
+from recjax.models._nodes import node_counts
 from recjax.sparse import Layout, neighbour_sum
 from recjax.types import Context, ItemLists, Params
 
@@ -100,8 +101,10 @@ class CoVisit:
                 "co_visit needs the times of the rows on the edges: make the context "
                 "with make_relation_context (--relations) of rows with times"
             )
-        graph = _pairs(found, weight_of(found, self.pair_weights), self.scale)
-        size = matrix.shape[1]
+        graph = _pairs(
+            found, found.ages, weight_of(found, self.pair_weights), self.scale
+        )
+        size = node_counts(context)[1]
         items = scipy.sparse.csr_array(graph, shape=(size, size))
         items.setdiag(0)
         items.eliminate_zeros()
@@ -161,11 +164,11 @@ def _step(params: Params, x: jax.Array) -> jax.Array:
 
 
 def _pairs(
-    found: Events, weight: np.ndarray, scale: float
+    found: Events, ages: np.ndarray, weight: np.ndarray, scale: float
 ) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Entries of W: values, and the two items of each, in both directions."""
-    order = np.lexsort((found.items, -found.ages, found.users))
-    users, ages = found.users[order], found.ages[order]
+    order = np.lexsort((found.items, -ages, found.users))
+    users, ages = found.users[order], ages[order]
     left, right = [], []
     # One round for each distance between two events in a user's row of events; as soon
     # as no two so far from each other are near in time, none farther are.
@@ -179,9 +182,9 @@ def _pairs(
     first = np.concatenate([np.zeros(0, np.int64), *left])
     second = np.concatenate([np.zeros(0, np.int64), *right])
     kernel = np.exp((ages[second] - ages[first]) / scale)
-    crowd = 1 + sum(
-        np.bincount(end, kernel, minlength=len(order)) for end in (first, second)
-    )
+    crowd = np.ones(len(order))
+    for end in (first, second):
+        crowd += np.bincount(end, kernel, minlength=len(order))
     items, weight = found.items[order], weight[order]
     values = kernel / np.sqrt(crowd[first] * crowd[second])
     values = values * weight[first] * weight[second]

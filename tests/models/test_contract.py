@@ -11,24 +11,34 @@ from jax.sharding import NamedSharding, PartitionSpec
 from models.towers import TOWER, WEIGHTS, tokens_of
 
 from recjax.alignments import AlignUniform, Contrast, Distil, Reconstruct
-from recjax.data import attribute_pairs, make_context, synthetic
+from recjax.data import (
+    Triples,
+    attribute_pairs,
+    make_context,
+    make_relation_context,
+    synthetic,
+)
 from recjax.evaluation import evaluate
 from recjax.lists import item_lists
 from recjax.models import (
     BM3,
+    CRGCN,
     FREEDOM,
     KAR,
     LATTICE,
+    MBGCN,
     MF,
     MGCN,
     MMGCN,
     MMHCL,
     NCL,
     NGCF,
+    RGCN,
     SGL,
     VBPR,
     Aligned,
     AlphaRec,
+    BehaviourGCN,
     DiffMM,
     Diffusion,
     DirectAU,
@@ -39,6 +49,7 @@ from recjax.models import (
     LightGCN,
     LightGCNPP,
     ModalGCN,
+    RelationAttention,
     SimGCL,
     Tuned,
     UltraGCN,
@@ -69,7 +80,24 @@ def feature(width):
 
 FEATURES = {name: feature(width) for name, width in WIDTHS.items()}
 
-MODELS = {
+# Every third row is a buy, and every item belongs to a group.
+KINDS = LOG.interactions._replace(
+    relations=(np.arange(LOG.interactions.num_rows) % 3 == 0).astype(np.int32)
+)
+GROUPS = Triples(
+    PAIRS[0] + 24, np.zeros(len(PAIRS[0]), np.int64), PAIRS[1] + 44, ("group",), NAMES
+)
+
+# They read the relations of edges.
+TYPED = {
+    "behaviour gcn": BehaviourGCN(dim=8),
+    "crgcn": CRGCN(dim=8, objective=BPR(), init_scale=0.1),
+    "mbgcn": MBGCN(dim=8),
+    "rgcn": RGCN(dim=8, layers=1, init_scale=0.1),
+    "relation attention": RelationAttention(dim=8, init_scale=0.1),
+}
+
+MODELS = TYPED | {
     "mf": MF(dim=8, objective=BPR()),
     "mf softmax": MF(dim=8, objective=Softmax()),
     "lightgcn bpr": LightGCN(dim=8, layers=2, objective=BPR(), init_scale=0.1),
@@ -156,14 +184,27 @@ def plain():
     return with_tower(context, WEIGHTS, tokens_of(20))
 
 
+@pytest.fixture(scope="module")
+def typed():
+    """Sizes and context with views, buys and groups as relations of edges."""
+    return make_relation_context(
+        KINDS, SPEC, names=("view", "buy"), triples=GROUPS, features=FEATURES
+    )
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
     return MODELS[request.param]
 
 
 @pytest.fixture(scope="module")
-def params(model):
-    return model.init(jax.random.key(1), SPEC)
+def spec(model, typed):
+    return typed[0] if model in TYPED.values() else SPEC
+
+
+@pytest.fixture(scope="module")
+def params(model, spec):
+    return model.init(jax.random.key(1), spec)
 
 
 @pytest.fixture(scope="module")
@@ -172,9 +213,9 @@ def state(model, params, context):
 
 
 @pytest.fixture(scope="module")
-def context(model, params, plain):
+def context(model, params, plain, typed):
     """With all that the model makes before training, and before an epoch."""
-    context = prepare(model, plain)
+    context = prepare(model, typed[1] if model in TYPED.values() else plain)
     if hasattr(model, "refresh"):
         context = model.refresh(params, context, jax.random.key(3))
     return context
@@ -189,6 +230,7 @@ def batch_of(model, context, size=16):
         context.items[rows],
         jnp.ones(size),
         model.num_negatives,
+        None if context.relations is None else context.relations[rows],
     )
 
 
@@ -274,11 +316,13 @@ def test_equal_configurations_trace_once(model, params, context):
     assert count == 1
 
 
-def test_it_learns_a_small_graph_by_heart(model, context):
+def test_it_learns_a_small_graph_by_heart(model, spec, context):
     adam = optax.adam(0.03)
     run_epoch = make_epoch(model, adam, batch_size=48)
-    state = init_state(model, adam, SPEC, jax.random.key(0))
-    seen = jax.tree.map(np.asarray, context.seen)
+    state = init_state(model, adam, spec, jax.random.key(0))
+    # All pairs that are trained on; the seen ones are of the target alone.
+    pairs = np.asarray(context.users), np.asarray(context.items)
+    seen = item_lists(*pairs, spec.num_users)
     nothing = item_lists(np.zeros(0, int), np.zeros(0, int), SPEC.num_users)
 
     def recall():
