@@ -1,61 +1,33 @@
 """A run from dataset to summary: what the command line does, as functions."""
 
-import contextlib
-import dataclasses
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from recjax.alignments import ALIGNMENTS
 from recjax.checkpoint import Checkpoints
-from recjax.config import from_dict, to_dict
-from recjax.data import (
-    Dataset,
-    attribute_pairs,
-    dataset_relations,
-    find,
-    load,
-    make_context,
-)
-from recjax.data._manifest import read_manifest
+from recjax.config import to_dict
+from recjax.data import Dataset, load
 from recjax.evaluation import evaluate
+from recjax.inputs import (
+    as_trained,
+    build_context,
+    find_together,
+    load_together,
+    target_lists,
+)
 from recjax.joint import Encoder, attach, identified
-from recjax.lists import item_lists
-from recjax.models import MODELS, Diffusion, Tuned
-from recjax.objectives import OBJECTIVES
+from recjax.models import MODELS
 from recjax.phases import Phases
-from recjax.run_folder import (
-    MetricsLog,
-    create,
-    damaged,
-    discard_unused,
-    environment,
-    read_config,
-    write_json,
-)
-from recjax.sharding import (
-    Parallel,
-    gather_rows,
-    pad_spec,
-    shard_context,
-    wait_for_all,
-)
+from recjax.run_config import enter, fingerprint, read_encoder, read_run, tidy
+from recjax.run_folder import MetricsLog, environment, read_config, write_json
+from recjax.sharding import Parallel, shard_context, wait_for_all
 from recjax.training import Record, Training, fit, restore_params
 from recjax.types import Context, ItemLists, Params, Spec, prepare
 
-CONFIG_TYPES = (
-    *MODELS.values(),
-    *OBJECTIVES.values(),
-    *ALIGNMENTS.values(),
-    Diffusion,
-    Encoder,
-    Training,
-    Tuned,
-)
 REPORTED = ("recall", "ndcg", "precision", "hit_rate", "mrr", "map")
 OF_LISTS = ("coverage", "gini", "average_popularity")
 CUTOFFS = (10, 20)
@@ -127,14 +99,14 @@ def train(
     phases = Phases()
     with phases:
         with phases("input"):
-            path = _find(dataset)
-            data = _load(path)
+            path = find_together(dataset)
+            data = load_together(path)
             # Once for all devices that a run will ever have: its tables keep their
             # shapes.
             multiple = 1 if parallel is None else _NODE_MULTIPLE
             if resume:
                 before = read_config(out)
-                data = _as_trained(data, before)
+                data = as_trained(data, before)
                 multiple = before.get("node_multiple", 1)
             spec, context = build_context(
                 data,
@@ -166,16 +138,16 @@ def train(
         first = jax.process_index() == 0
         folder = Path(out)
         if first:
-            _enter(out, config, resume=resume)
+            enter(out, config, resume=resume)
         wait_for_all("folder")
         valid = target_lists(data, "valid")
         if hasattr(model, "solve"):
-            with _tidy(folder, resume or not first), phases("step"):
+            with tidy(folder, resume or not first), phases("step"):
                 params = model.solve(context)
             outcome = {"best_epoch": None, "stopped": "solved"}
         else:
             with (
-                _tidy(folder, resume or not first),
+                tidy(folder, resume or not first),
                 Checkpoints(folder / "checkpoints") as checkpoints,
                 MetricsLog(folder) as log,
             ):
@@ -192,7 +164,7 @@ def train(
                     training=training,
                     valid=valid if valid.items.size else None,
                     checkpoints=checkpoints,
-                    fingerprint=_fingerprint(config),
+                    fingerprint=fingerprint(config),
                     on_epoch=note,
                     should_stop=should_stop,
                     phases=phases,
@@ -208,7 +180,10 @@ def train(
                 "steps_per_epoch": result.steps,
             }
         # Only now: everything that could choose anything has been chosen.
-        parts = {"valid": valid, "test": target_lists(_load(path, ("test",)), "test")}
+        parts = {
+            "valid": valid,
+            "test": target_lists(load_together(path, ("test",)), "test"),
+        }
         with phases("evaluate"):
             scores = _report(model, params, context, parts, mesh)
         others = {}
@@ -232,51 +207,6 @@ def train(
     if first:
         write_json(folder / "summary.json", summary)
     return summary
-
-
-def read_run(run: str | Path) -> tuple[dict[str, Any], Any, Training]:
-    """How a run was made.
-
-    Args:
-      run: its folder.
-
-    Returns:
-      The content of ``config.json``, and the model and the settings that it means.
-
-    Raises:
-      ValueError: there is no run, or its ``config.json`` was altered.
-    """
-    config = read_config(run)
-    file = Path(run) / "config.json"
-    try:
-        model = from_dict(config["model"], CONFIG_TYPES)
-        training = from_dict(config["training"], CONFIG_TYPES)
-        encoder = read_encoder(config)
-    except (ValueError, TypeError) as error:
-        raise damaged(file, str(error)) from None
-    for key, value, kinds in (
-        ("model", model, tuple(MODELS.values())),
-        ("training", training, (Training,)),
-        ("encoder", encoder or Encoder(""), (Encoder,)),
-    ):
-        if not isinstance(value, kinds):
-            raise damaged(file, f"{key} is a {type(value).__name__}")
-        if (wrong := _wrong_kind(value)) is not None:
-            raise damaged(file, wrong)
-    return config, model, training
-
-
-def read_encoder(config: dict[str, Any]) -> Encoder | None:
-    """The language model that a run trained along; None without one.
-
-    Args:
-      config: the content of ``config.json``.
-
-    Returns:
-      Where it is, what it reads, and which one it must be.
-    """
-    found = config.get("encoder")
-    return None if found is None else from_dict(found, (Encoder,))
 
 
 def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
@@ -305,7 +235,7 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
             f"{config['dataset']} has the split {dataset.split_hash[:16]}, the run was "
             f"trained on {config['split_hash'][:16]}: prepare the dataset as it was"
         )
-    dataset = _as_trained(dataset, config)
+    dataset = as_trained(dataset, config)
     spec, context = build_context(
         dataset,
         config["attributes"],
@@ -325,78 +255,9 @@ def load_run(run: str | Path, parts: Sequence[str] = ("train",)) -> Loaded:
             spec,
             checkpoints,
             training=training,
-            fingerprint=_fingerprint(config),
+            fingerprint=fingerprint(config),
         )
     return Loaded(config, model, params, dataset, context)
-
-
-def has_features(dataset: str | Path) -> bool:
-    """Whether a dataset has item features; a source is prepared for it.
-
-    Args:
-      dataset: a prepared folder, its name, or a source; see `recjax.data.find`.
-
-    Returns:
-      Whether there is any.
-
-    Raises:
-      ValueError: there is no such dataset.
-    """
-    # The manifest alone: the files are read, and checked, when they are needed.
-    return bool(read_manifest(find(dataset)).features)
-
-
-def build_context(
-    dataset: Dataset,
-    attributes: Sequence[str],
-    negative_power: float,
-    relations: Sequence[str] = (),
-    *,
-    node_multiple: int = 1,
-) -> tuple[Spec, Context]:
-    """The spec and the context of a dataset's training part.
-
-    Args:
-      dataset: with its train part loaded.
-      attributes: item columns whose values become nodes.
-      negative_power: see `recjax.data.make_context`.
-      relations: names of behaviours, and of relations of `recjax.data.graph_triples`,
-        that become typed edges; none for an untyped graph of the target's rows.
-      node_multiple: see `recjax.sharding.pad_spec`.
-
-    Returns:
-      The spec, with the number of attributes, and the context.
-
-    Raises:
-      ValueError: an attribute column or a relation does not exist.
-    """
-    if relations:
-        return dataset_relations(
-            dataset, (*relations, *attributes), negative_power=negative_power
-        )
-    pairs, names = attribute_pairs(dataset.items, tuple(attributes))
-    spec = dataset.spec._replace(num_attributes=len(names))
-    spec = pad_spec(spec, node_multiple)
-    context = make_context(
-        dataset.target_rows("train"),
-        spec,
-        attributes=pairs,
-        features=dataset.features,
-        negative_power=negative_power,
-    )
-    return spec, context
-
-
-def _as_trained(dataset: Dataset, config: dict[str, Any]) -> Dataset:
-    """The dataset with the features that a run was trained with, and no later ones."""
-    # Runs of before they were noted have what there is.
-    return dataset.with_features(config.get("features", dataset.feature_hashes))
-
-
-def target_lists(dataset: Dataset, part: str) -> ItemLists:
-    """The items that each user has in a part, as `evaluate` takes them."""
-    rows = dataset.target_rows(part)
-    return item_lists(rows.users, rows.items, dataset.spec.num_users)
 
 
 def protocol(spec: Spec, training: Training, model: Any) -> str:
@@ -411,96 +272,6 @@ def protocol(spec: Spec, training: Training, model: Any) -> str:
         "users with a held-out item; ideal DCG of min(|held out|, K) ones; ties to the "
         f"lower id; {chosen}; test read once"
     )
-
-
-def _wrong_kind(config: Any) -> str | None:
-    """The first field of a configuration that is not what its default is."""
-    for field in dataclasses.fields(config):
-        value, default = getattr(config, field.name), field.default
-        if dataclasses.is_dataclass(value):
-            if (wrong := _wrong_kind(value)) is not None:
-                return wrong
-        elif isinstance(default, bool | int | float | str):
-            kinds = (float, int) if isinstance(default, float) else (type(default),)
-            if type(value) not in kinds:
-                return f"{field.name} is {value!r}, a {type(default).__name__} before"
-        elif dataclasses.is_dataclass(default):
-            return f"{field.name} is {value!r}"
-    return None
-
-
-def _differences(run: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """What a run has and what is asked of it, where that is not the same."""
-    if run.get("type") != asked.get("type"):
-        return [f"{run['type']!r} where {asked['type']!r} is asked"]
-    lines = []
-    for name in sorted(run.keys() | asked.keys()):
-        old, new = run.get(name), asked.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += _differences(old, new)
-        elif old != new:
-            lines.append(f"{name} {old!r} where {new!r} is asked")
-    return lines
-
-
-def _enter(out: str | Path, config: dict[str, Any], *, resume: bool) -> Path:
-    """The folder of a run: a new one, or one whose configuration is the same."""
-    folder = create(out, config, resume=resume)
-    if resume:
-        before, _, _ = read_run(folder)
-        lines = _differences(_fingerprint(before), _fingerprint(config))
-        if lines:
-            raise ValueError(
-                f"{folder} has {'; '.join(lines)}: resume with the same, or choose "
-                "another --out"
-            )
-        if before != config:
-            # More epochs, or a dataset that was moved.
-            write_json(folder / "config.json", config)
-    return folder
-
-
-@contextlib.contextmanager
-def _tidy(folder: Path, keep: bool) -> Generator[None]:
-    """Leaves no folder behind where a new run fails before its first epoch is done.
-
-    The next try would otherwise find the folder taken.
-    """
-    try:
-        yield
-    except BaseException:
-        if not keep:
-            discard_unused(folder)
-        raise
-
-
-def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:
-    """What must not change between the parts of one run; its length may."""
-    training = {k: v for k, v in config["training"].items() if k != "epochs"}
-    keys = ("split_hash", "model", "attributes", "relations")
-    same = {key: config[key] for key in keys if key in config}
-    same["training"] = training
-    same["node_multiple"] = config.get("node_multiple", 1)
-    if "encoder" in config:
-        # Its folder may be moved: the weights have a fingerprint.
-        same["encoder"] = {k: v for k, v in config["encoder"].items() if k != "path"}
-    return same
-
-
-def _find(dataset: str | Path) -> Path:
-    """The folder of a dataset, which the first of several processes prepares."""
-    if jax.process_index() == 0:
-        find(dataset)
-    wait_for_all("dataset")
-    return find(dataset)
-
-
-def _load(path: Path, parts: Sequence[str] = ("train", "valid")) -> Dataset:
-    """A dataset of which each process reads its share of the rows from disk."""
-    share = (jax.process_index(), jax.process_count())
-    data = load(path, parts, share=share)
-    rows = {name: gather_rows(part) for name, part in data.parts.items()}
-    return data._replace(parts=rows)
 
 
 def _report(

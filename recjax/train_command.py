@@ -1,0 +1,283 @@
+"""``recjax train``: which model its words mean, and what is shown while it trains."""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from recjax import pipeline
+from recjax.alignments import ALIGNMENTS
+from recjax.console import models_table
+from recjax.data._names import unknown
+from recjax.inputs import has_features
+from recjax.joint import Encoder
+from recjax.models import MODELS
+from recjax.models.aligned import ENCODERS
+from recjax.objectives import OBJECTIVES
+from recjax.options import Train
+from recjax.run_config import read_encoder, read_run
+from recjax.sharding import join, leave, read_parallel
+from recjax.training import Record
+
+LARGEST = 2**31 - 1
+"""JAX counts in int32."""
+
+# Options that name a part of the model, the outer ones first.
+_PARTS = {
+    "--model.objective": OBJECTIVES,
+    "--model.alignment": ALIGNMENTS,
+    "--model.encoder": ENCODERS,
+    "--model.encoder.objective": OBJECTIVES,
+}
+
+SHOWN = ("recall@20", "ndcg@20", "hit_rate@20", "mrr@20", "coverage@20")
+"""Columns of the table after training; summary.json has the rest."""
+
+
+def train(options: Train) -> int:
+    name = next(name for name, kind in MODELS.items() if type(options.model) is kind)
+    _check_numbers(options.model)
+    _check_numbers(options.training)
+    if options.coordinator is not None:
+        join(options.coordinator, options.num_processes, options.process_id)
+    elif (options.num_processes, options.process_id) != (None, None):
+        raise ValueError("--num-processes and --process-id need a --coordinator")
+    parallel = read_parallel(options.parallel)
+    if parallel is None and jax.process_count() > 1:
+        raise ValueError("several processes need --parallel pmap or a mesh")
+    seed = options.training.seed
+    label = Path(options.dataset).resolve().name or "dataset"
+    out = options.out or Path("runs", f"{label}-{name}-{seed}")
+    baselines = ("popular", "item_knn") if options.baselines else ()
+    bar: tqdm | None = None
+
+    def show(record: Record) -> None:
+        nonlocal bar
+        if bar is None:
+            # Not before the first epoch: an error in the data would stand beside it.
+            total = options.training.epochs
+            bar = tqdm(total=total, desc=name, unit="epoch")
+            closing.push(contextlib.suppress(BrokenPipeError))
+            closing.enter_context(bar)
+        bar.n = record.epoch
+        chosen = options.training.select_by
+        facts = {"loss": f"{record.losses['loss']:.4f}"}
+        if "accuracy" in record.losses:
+            facts["accuracy"] = f"{record.losses['accuracy']:.3f}"
+        if chosen in record.valid:
+            facts[f"valid {chosen}"] = f"{record.valid[chosen]:.4f}"
+        bar.set_postfix(facts | {"best epoch": record.best_epoch})
+
+    def on_epoch(record: Record) -> None:
+        # Whoever watched has left, such as head; that is no reason to stop.
+        with contextlib.suppress(BrokenPipeError):
+            show(record)
+
+    with (
+        _lost_peers(out),
+        _stop_signals() as stop,
+        contextlib.ExitStack() as closing,
+    ):
+        summary = pipeline.train(
+            options.dataset,
+            options.model,
+            options.training,
+            out=out,
+            resume=options.resume,
+            attributes=options.attributes,
+            encoder=_encoder(options),
+            relations=options.relations,
+            baselines=[other for other in baselines if other != name],
+            on_epoch=on_epoch,
+            should_stop=lambda: bool(stop),
+            parallel=parallel,
+        )
+    if jax.process_index() > 0:
+        return 0 if summary else 128 + (stop or [signal.SIGTERM])[0]
+    if summary is None:
+        again = f"recjax train --resume --out {out}"
+        print(f"stopped and saved; go on with: {again}", file=sys.stderr)
+        return 128 + (stop or [signal.SIGTERM])[0]
+    rows = {name: summary["test"]}
+    rows |= {other: scores["test"] for other, scores in summary["baselines"].items()}
+    print(f"\ntest part of {summary['dataset']}, {summary['protocol']}\n")
+    print(models_table(rows, SHOWN))
+    seconds = ", ".join(f"{k} {v:.1f}" for k, v in summary["seconds"].items())
+    memory = summary["peak_memory_bytes"] / 2**30
+    print(f"\nseconds: {seconds}; peak memory {memory:.2f} GiB\nrun: {out}")
+    return 0
+
+
+def train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
+    """What the options of ``train`` start from, and the words that are left.
+
+    The model is the one that ``--model`` and the options for its parts name; without a
+    name, ModalGCN where the dataset has item features.  A run that is resumed brings
+    its own dataset, model and settings.
+    """
+    chosen, rest = _take(words, ("--model", *_PARTS))
+    named, _ = _take(words, ("--out",))
+    if "--resume" not in words or "--out" not in named:
+        if "--model" not in chosen and _reads_features(rest):
+            chosen = {"--model": "modal_gcn"} | chosen
+        return Train(tyro.MISSING, _model(chosen)), rest
+    config, model, training = read_run(named["--out"])
+    if chosen:
+        name = next(name for name, kind in MODELS.items() if type(model) is kind)
+        asked = _model({"--model": name} | chosen)
+        same = type(asked) is type(model) and all(
+            type(_part(asked, option)) is type(_part(model, option))
+            for option in chosen.keys() & _PARTS.keys()
+        )
+        # Named again, the run's own model keeps the run's settings.
+        model = model if same else asked
+    default = Train(
+        config["dataset"],
+        model,
+        training,
+        attributes=tuple(config["attributes"]),
+        relations=tuple(config.get("relations", ())),
+    )
+    encoder = read_encoder(config)
+    if encoder is not None:
+        default = dataclasses.replace(
+            default,
+            encoder=encoder.path,
+            encoder_fields=",".join(encoder.fields),
+            encoder_template=encoder.template,
+            encoder_length=encoder.length,
+            encoder_layers=encoder.layers,
+        )
+    return default, rest
+
+
+def _encoder(options: Train) -> Encoder | None:
+    """The language model that is trained along, if there is one."""
+    if not options.encoder:
+        return None
+    return Encoder(
+        options.encoder,
+        tuple(x.strip() for x in options.encoder_fields.split(",") if x.strip()),
+        options.encoder_template,
+        options.encoder_length,
+        options.encoder_layers,
+    )
+
+
+def _check_numbers(options: Any) -> None:
+    """Refuses numbers that JAX would stumble over."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if dataclasses.is_dataclass(value):
+            _check_numbers(value)
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            raise ValueError(f"{field.name} {value} must be at most {LARGEST}")
+        elif isinstance(value, float) and not np.isfinite(value):
+            raise ValueError(f"{field.name} {value} must be a finite number")
+
+
+def _reads_features(words: Sequence[str]) -> bool:
+    """Whether the dataset, where it is named first, has item features."""
+    if not words or words[0].startswith("-") or {"-h", "--help"} & set(words):
+        return False
+    return has_features(words[0])
+
+
+def _take(
+    words: Sequence[str], options: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
+    """The values of some options, as ``--x value`` or ``--x=value``; the rest."""
+    rest: list[str] = []
+    chosen: dict[str, str] = {}
+    words = list(words)
+    while words:
+        word = words.pop(0)
+        option, equals, value = word.partition("=")
+        if option not in options:
+            rest.append(word)
+            continue
+        if not equals:
+            if not words or words[0].startswith("-"):
+                raise ValueError(f"{option} needs a name")
+            value = words.pop(0)
+        chosen[option] = value
+    return chosen, rest
+
+
+def _model(chosen: dict[str, str]) -> Any:
+    """The model of that name, with the parts of those names."""
+    name = chosen.get("--model", "lightgcn").replace("-", "_")
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    model = MODELS[name]()
+    for option, kinds in _PARTS.items():
+        if option not in chosen:
+            continue
+        what, part = option.removeprefix("--model."), chosen[option].replace("-", "_")
+        if _part(model, option) is None:
+            raise ValueError(f"the model {name} has no {what} to choose")
+        if part not in kinds:
+            raise unknown(what.rpartition(".")[2], part, kinds)
+        model = _replace(model, what.split("."), kinds[part]())
+    return model
+
+
+def _part(model: Any, option: str) -> Any:
+    """What a model has for an option such as ``--model.objective``; None without."""
+    for field in option.removeprefix("--model.").split("."):
+        model = getattr(model, field, None)
+    return model
+
+
+def _replace(model: Any, path: Sequence[str], part: Any) -> Any:
+    """The model with another part, however deep that is."""
+    if len(path) > 1:
+        part = _replace(getattr(model, path[0]), path[1:], part)
+    return dataclasses.replace(model, **{path[0]: part})
+
+
+@contextlib.contextmanager
+def _lost_peers(out: Path) -> Generator[None]:
+    """Ends at once where the other processes of a run are gone, instead of waiting."""
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        said = (
+            f"process {jax.process_index()} stops: {str(error).splitlines()[0][:300]}"
+        )
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            again = f"start all {jax.process_count()} again with --resume --out {out}"
+            said += f"; another one may be gone: {again}"
+        leave(said)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Generator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them; a second one kills."""
+    caught: list[int] = []
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+        # Not print: the signal may have come in the middle of one.
+        os.write(2, b"\nrecjax: stopping after this epoch; once more stops at once\n")
+
+    before = {one: signal.signal(one, catch) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
