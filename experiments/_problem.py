@@ -9,7 +9,7 @@ import numpy as np
 from experiments._rows import Row, Table
 from recjax.data import Dataset, load, open_part
 from recjax.evaluation import evaluate
-from recjax.pipeline import build_context, target_lists
+from recjax.inputs import build_context, target_lists
 from recjax.types import Context, Interactions, ItemLists, Params, Spec, prepare
 
 

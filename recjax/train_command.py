@@ -45,6 +45,14 @@ SHOWN = ("recall@20", "ndcg@20", "hit_rate@20", "mrr@20", "coverage@20")
 
 
 def train(options: Train) -> int:
+    """Trains, shows how it goes, and prints what the test part says.
+
+    Args:
+      options: of the command.
+
+    Returns:
+      The exit code.
+    """
     name = next(name for name, kind in MODELS.items() if type(options.model) is kind)
     _check_numbers(options.model)
     _check_numbers(options.training)
@@ -124,6 +132,12 @@ def train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
     The model is the one that ``--model`` and the options for its parts name; without a
     name, ModalGCN where the dataset has item features.  A run that is resumed brings
     its own dataset, model and settings.
+
+    Args:
+      words: after ``train``.
+
+    Returns:
+      The defaults, and the other words.
     """
     chosen, rest = _take(words, ("--model", *_PARTS))
     named, _ = _take(words, ("--out",))

@@ -20,8 +20,9 @@ LAYERS = (
     ("models",),
     ("chunks", "ranking", "recommendation", "evaluation", "checkpoint"),
     ("training",),
-    ("config", "run_folder", "joint", "pipeline", "embedding"),
-    ("cli", "options", "commands", "__main__"),
+    ("config", "run_folder", "joint", "inputs", "embedding"),
+    ("run_config", "pipeline"),
+    ("cli", "options", "train_command", "commands", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

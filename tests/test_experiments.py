@@ -12,9 +12,9 @@ from experiments._problem import Problem, merge_valid
 from experiments._rows import Row, Table, configured, product
 from recjax.data import load, split, synthetic, write
 from recjax.evaluation import evaluate
+from recjax.inputs import build_context, target_lists
 from recjax.models import MF, ItemKNN, Popular
 from recjax.objectives import Softmax
-from recjax.pipeline import build_context, target_lists
 from recjax.sampling import sample_negatives
 from recjax.training import Training, fit
 from recjax.types import Interactions

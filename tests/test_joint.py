@@ -10,8 +10,10 @@ import pytest
 from recjax import encoders, pipeline
 from recjax.cli import main
 from recjax.data import load, split, synthetic, write
+from recjax.inputs import build_context
 from recjax.joint import Encoder, attach, identified
 from recjax.models import Hybrid, Tuned
+from recjax.run_config import read_encoder
 
 DIM, DEPTH, WORDS = 8, 3, ("[PAD]", "[UNK]", "0", "1", "a", "film")
 
@@ -188,14 +190,14 @@ def test_what_does_not_fit_is_refused(small, folder, tmp_path, capsys):
 def test_settings_that_were_saved_come_back(folder):
     encoder = identified(Encoder(str(folder), ("group",), "{group}", 4, 2))
     assert encoder.weights == encoders.fingerprint(folder)
-    assert pipeline.read_encoder({}) is None
+    assert read_encoder({}) is None
     saved = json.loads(json.dumps(pipeline.to_dict(encoder)))
-    assert pipeline.read_encoder({"encoder": saved}) == encoder
+    assert read_encoder({"encoder": saved}) == encoder
 
 
 def test_attached_it_is_the_frozen_tower_at_first(small, folder):
     data = load(small)
-    spec, context = pipeline.build_context(data, (), 0.0)
+    spec, context = build_context(data, (), 0.0)
     model = Hybrid(dim=8, text=Tuned(rank=2, chunk=6))
     encoder = Encoder(str(folder), ("group",), length=4, layers=1)
     model, context = attach(model, context, data.items, encoder)

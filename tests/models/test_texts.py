@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from recjax.alignments import Contrast, Reconstruct
-from recjax.commands import _train_defaults
 from recjax.config import from_dict, to_dict
 from recjax.data import make_context
 from recjax.evaluation import recommend
@@ -16,8 +15,9 @@ from recjax.lists import item_lists
 from recjax.models import KAR, MF, Aligned, AlphaRec, LightGCN, TextAutoencoder
 from recjax.models.text_autoencoder import _gram
 from recjax.objectives import BPR, SampledSoftmax
-from recjax.pipeline import CONFIG_TYPES
+from recjax.run_config import CONFIG_TYPES
 from recjax.sampling import make_batch
+from recjax.train_command import train_defaults
 from recjax.types import Feature, Interactions, Spec, prepare
 
 USERS, ITEMS = 9, 12
@@ -414,7 +414,7 @@ class TestOptions:
     def test_parts_are_chosen_by_name(self):
         words = ["--model", "aligned", "--model.encoder.objective=bpr", "data"]
         words += ["--model.encoder", "mf", "--model.alignment", "reconstruct"]
-        default, rest = _train_defaults(words)
+        default, rest = train_defaults(words)
         assert default.model == Aligned(MF(objective=BPR()), Reconstruct())
         assert rest == ["data"]
 
@@ -433,4 +433,4 @@ class TestOptions:
     )
     def test_parts_that_are_not_there(self, words, message):
         with pytest.raises(ValueError, match=message):
-            _train_defaults(words.split())
+            train_defaults(words.split())
