@@ -250,7 +250,9 @@ def _place(
             file, tensor = tensors[name]
             ones = (slice(None),) * (len(tensor.get_shape()) - len(stored))
             part = tensor[(*ones, *stored)]
-            row[...] = part.reshape(part.shape[len(ones) :]).transpose(source.axes)
+            part = part.reshape(part.shape[len(ones) :]).transpose(source.axes)
+            with np.errstate(over="ignore"):  # what is too large is refused below
+                row[...] = part
             if not np.isfinite(row).all():
                 raise ValueError(
                     f"{file}: {name} holds numbers that are not finite in "
