@@ -67,6 +67,8 @@ def collective_bytes(text: str) -> dict[str, int]:
       {'all-gather': 48}
     """
     found: dict[str, int] = {}
+    counted = re.search(r"num_partitions=(\d+)", text)
+    everyone = int(counted[1]) if counted else 1
     for call in _CALL.finditer(text):
         shapes = re.findall(r"(\w+)\[([\d,]*)\]", call["shape"])
         if call["start"] and call["kind"] != "all-reduce":
@@ -76,7 +78,7 @@ def collective_bytes(text: str) -> dict[str, int]:
             _SIZES.get(kind, 4) * math.prod(int(n) for n in dims.split(",") if n)
             for kind, dims in shapes
         )
-        parts = _group_size(call["rest"])
+        parts = _group_size(call["rest"]) or everyone
         if call["kind"] == "reduce-scatter":
             size *= parts - 1
         elif call["kind"] != "collective-permute":
@@ -91,7 +93,7 @@ def _group_size(rest: str) -> int:
     if iota:
         return int(iota[1])
     listed = re.search(r"replica_groups=\{\{([\d,]+)\}", rest)
-    return len(listed[1].split(",")) if listed else 1
+    return len(listed[1].split(",")) if listed else 0
 
 
 def imbalance(context: Context) -> dict[str, float]:

@@ -133,6 +133,7 @@ def make_epoch(
       >>> int(state.epoch), logs["rows"].tolist()
       (1, [2.0, 1.0])
     """
+
     def loss_of(params, context, batch, key):
         if precision == "float32":
             return model.loss(params, context, batch, key)
