@@ -7,7 +7,7 @@ from recjax.sharding._processes import (
     any_process,
     gather_rows,
     join,
-    leave,
+    leave_if_alone,
     wait_for_all,
 )
 
@@ -16,7 +16,7 @@ __all__ = [
     "any_process",
     "gather_rows",
     "join",
-    "leave",
+    "leave_if_alone",
     "make_mesh",
     "pad_spec",
     "put",

@@ -82,6 +82,8 @@ def read_parallel(text: str) -> Parallel | None:
       {'data': 1, 'model': 1}
     """
     if text == "none":
+        if jax.process_count() > 1:
+            raise ValueError("several processes need parallel pmap or a mesh")
         return None
     if text == "pmap":
         return Parallel(make_mesh(), pmap=True)
