@@ -67,7 +67,7 @@ def shard_graph(
         )
     parts = mesh.shape["model"]
     pointer = np.asarray(layout.row_pointer)
-    num_nodes, num_edges = len(pointer) - 1, len(graph.senders)
+    num_nodes, num_edges = len(pointer) - 1, len(layout.reverse)
     if num_nodes % parts:
         raise ValueError(
             f"{num_nodes} nodes cannot be split into model={parts}: make the graph "

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Generator
+from typing import Any
 
 import jax
 import numpy as np
@@ -125,7 +126,7 @@ def gather_rows(rows: Interactions) -> Interactions:
     sizes = multihost_utils.process_allgather(np.array(rows.num_rows))
     longest = int(sizes.max())
 
-    def gather(x):
+    def gather(x: Any) -> Any:
         if x is None:
             return None
         all_of = multihost_utils.process_allgather(
@@ -135,4 +136,7 @@ def gather_rows(rows: Interactions) -> Interactions:
             [np.asarray(one[:n]) for one, n in zip(all_of, sizes, strict=True)]
         )
 
-    return Interactions(*map(gather, rows._replace(times=None)))
+    users, items = gather(rows.users), gather(rows.items)
+    return Interactions(
+        users, items, gather(rows.values), relations=gather(rows.relations)
+    )
