@@ -5,8 +5,9 @@
 Each time, all processes start (again, with --resume), one of them is killed at a random
 moment, every second time while a checkpoint is being written, and three things are
 asked: do the others end within a minute, with an error that says so; is there a
-checkpoint of every epoch up to the last one that was saved, or of a later one; and, at
-the end, are the losses of all epochs those of a run that nobody disturbed.
+checkpoint of the last epoch that was saved, or of a later one; and, at the end, after a
+SIGTERM to one that makes all of them save and leave, are the losses of all epochs those
+of a run that nobody disturbed.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from recjax.data import synthetic
 
@@ -96,7 +98,7 @@ def wait_until(
 
 def kill_one(
     folder: Path, processes: int, rng: random.Random, *, saving: bool
-) -> dict[str, float | int | str | bool]:
+) -> dict[str, Any]:
     """One start, one kill, and what became of the others."""
     run = folder / "run"
     before = whole_epochs(run)
@@ -138,6 +140,25 @@ def kill_one(
     }
 
 
+def interrupt_one(folder: Path, processes: int) -> list[int | None]:
+    """SIGTERM to one process, as before a preemption: all save and end; their codes."""
+    run = folder / "run"
+    last = whole_epochs(run)[-1]
+    words = ["--out", str(run), "--resume"]
+    running = start(folder, processes, 100_000, words)
+    try:
+        if not wait_until(lambda: whole_epochs(run)[-1] > last, running, _STARTING):
+            raise RuntimeError(f"no epoch was done: {_said(folder, processes)}")
+        running[-1].terminate()
+        for one in running:
+            one.wait(LONGEST_WAIT)
+    finally:
+        for one in running:
+            one.kill()
+            one.wait()
+    return [one.returncode for one in running]
+
+
 def _said(folder: Path, processes: int) -> dict[int, str]:
     return {n: (folder / f"said.{n}").read_text()[-3000:] for n in range(processes)}
 
@@ -167,7 +188,8 @@ def measure(folder: Path, processes: int, kills: int, seed: int = 0) -> dict:
         event = kill_one(folder, processes, rng, saving=number % 2 == 1)
         print(event, flush=True)
         events.append(event)
-    epochs = int(events[-1]["after"]) + 2
+    codes = interrupt_one(folder, processes)
+    epochs = whole_epochs(folder / "run")[-1] + 2
     for name, count, words in (("run", processes, ["--resume"]), ("alone", 1, [])):
         ended = start(folder, count, epochs, ["--out", str(folder / name), *words])
         if any(one.wait(_STARTING) for one in ended):
@@ -176,6 +198,7 @@ def measure(folder: Path, processes: int, kills: int, seed: int = 0) -> dict:
     return {
         "processes": processes,
         "kills": events,
+        "codes_after_sigterm": codes,
         "epochs": len(pairs),
         "largest_relative_difference": max(abs(a - b) / abs(b) for a, b in pairs),
         "longest_wait": max(float(event["seconds"]) for event in events),

@@ -67,6 +67,8 @@ def collective_bytes(text: str) -> dict[str, int]:
       {'all-gather': 48}
     """
     found: dict[str, int] = {}
+    counted = re.search(r"num_partitions=(\d+)", text)
+    everyone = int(counted[1]) if counted else 1
     for call in _CALL.finditer(text):
         shapes = re.findall(r"(\w+)\[([\d,]*)\]", call["shape"])
         if call["start"] and call["kind"] != "all-reduce":
@@ -76,7 +78,7 @@ def collective_bytes(text: str) -> dict[str, int]:
             _SIZES.get(kind, 4) * math.prod(int(n) for n in dims.split(",") if n)
             for kind, dims in shapes
         )
-        parts = _group_size(call["rest"])
+        parts = _group_size(call["rest"]) or everyone
         if call["kind"] == "reduce-scatter":
             size *= parts - 1
         elif call["kind"] != "collective-permute":
@@ -91,7 +93,7 @@ def _group_size(rest: str) -> int:
     if iota:
         return int(iota[1])
     listed = re.search(r"replica_groups=\{\{([\d,]+)\}", rest)
-    return len(listed[1].split(",")) if listed else 1
+    return len(listed[1].split(",")) if listed else 0
 
 
 def imbalance(context: Context) -> dict[str, float]:
@@ -150,15 +152,15 @@ def inspect(problem: Problem, parallel: Parallel, *, dim: int, batch_size: int) 
     state = init_state(model, adam, spec, jax.random.key(0), mesh=mesh)
     run: Any = make_epoch(model, adam, batch_size=batch_size, parallel=parallel)
     epoch = run.lower(state, context).compile()
-    memory, cost = epoch.memory_analysis(), product.cost_analysis()
+    memory, cost = epoch.memory_analysis(), product.cost_analysis() or {}
     return {
         "mesh": dict(mesh.shape),
         "exchange": parallel.exchange,
-        "edges": int(context.graph.senders.shape[0]),
+        "edges": 2 * problem.train.num_rows,
         "imbalance": imbalance(context),
-        "sum_bytes": sum(collective_bytes(product.as_text()).values()),
+        "sum_bytes": sum(collective_bytes(str(product.as_text())).values()),
         "sum_bytes_expected": expected_bytes(context, dim),
-        "step_bytes": collective_bytes(epoch.as_text()),
+        "step_bytes": collective_bytes(str(epoch.as_text())),
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "sum_operations": cost.get("flops"),

@@ -22,8 +22,8 @@ from recjax.inputs import (
 from recjax.joint import Encoder, attach, identified
 from recjax.models import MODELS
 from recjax.phases import Phases
-from recjax.run_config import enter, fingerprint, read_encoder, read_run, tidy
-from recjax.run_folder import MetricsLog, environment, read_config, write_json
+from recjax.run_config import enter, fingerprint, read_encoder, read_run
+from recjax.run_folder import MetricsLog, environment, read_config, tidy, write_json
 from recjax.sharding import Parallel, shard_context, wait_for_all
 from recjax.training import Record, Training, fit, restore_params
 from recjax.types import Context, ItemLists, Params, Spec, prepare
