@@ -28,9 +28,19 @@ from recjax.lists import item_lists
 from recjax.models import MODELS
 from recjax.models.aligned import ENCODERS
 from recjax.objectives import OBJECTIVES
-from recjax.options import Describe, Evaluate, List, Prepare, Recommend, Train
+from recjax.options import (
+    Describe,
+    Evaluate,
+    List,
+    Plan,
+    Prepare,
+    Recommend,
+    Train,
+)
+from recjax.plan import plan, plan_table
 from recjax.sharding import join, leave, read_parallel
-from recjax.training import Record
+from recjax.training import Record, Training
+from recjax.types import Spec
 
 # JAX counts in int32.
 _LARGEST = 2**31 - 1
@@ -75,6 +85,9 @@ def _run(name: str, words: Sequence[str]) -> int:
         return _train(_parse(Train, default, words, name))
     if name == "evaluate":
         return _evaluate(_parse(Evaluate, None, words, name))
+    if name == "plan":
+        chosen, words = _take(words, ("--model", *_PARTS))
+        return _plan(_parse(Plan, Plan(model=_model(chosen)), words, name))
     return _recommend(_parse(Recommend, None, words, name))
 
 
@@ -302,6 +315,35 @@ def _recommend(options: Recommend) -> int:
             print(json.dumps({"user": name, "items": listed}, ensure_ascii=False))
         else:
             print(recommendation_table(name, data.titles(seen), listed))
+    return 0
+
+
+def _plan(options: Plan) -> int:
+    spec, pairs = Spec(options.users, options.items), options.interactions
+    if options.dataset:
+        if any((*spec[:2], pairs)):
+            raise ValueError(
+                "give either a dataset or --users, --items and --interactions"
+            )
+        spec, pairs = pipeline.sizes(options.dataset)
+    training = Training(
+        batch_size=options.batch_size,
+        fanouts=options.fanouts,
+        sample_by=options.sample_by,
+    )
+    found = plan(
+        options.model,
+        spec,
+        pairs,
+        training=training,
+        parallel=options.parallel,
+        chip=options.chip,
+    )
+    if options.json:
+        more = {"total": found.total, "bottleneck": found.bottleneck}
+        print(json.dumps(found._asdict() | more, indent=2))
+    else:
+        print(plan_table(found))
     return 0
 
 

@@ -20,7 +20,7 @@ LAYERS = (
     ("models",),
     ("chunks", "ranking", "recommendation", "evaluation", "checkpoint"),
     ("training",),
-    ("config", "run_folder", "pipeline"),
+    ("config", "run_folder", "pipeline", "plan"),
     ("cli", "options", "commands", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
