@@ -54,7 +54,7 @@ def measure(
     Returns:
       The results, see `benchmarks.command.results`; a slope for every way.
     """
-    rows, notes = [], []
+    notes = []
     points: dict[str, list[dict]] = {}
     edges = min(_LEAST_EDGES, most_edges)
     while edges <= most_edges:
@@ -76,10 +76,11 @@ def measure(
             with_whole,
         )
         for row in found:
-            row["x"] = edges
-            points.setdefault(row["name"], []).append(row)
-        rows += found
+            way = {"group": row["name"], "name": f"edges {edges:,}", "x": edges}
+            row = {name: row[name] for name in row if name != "over_ours"} | way
+            points.setdefault(row["group"], []).append(row)
         edges *= 10
+    rows = [row for some in points.values() for row in some]
     slopes = {name: slope(some) for name, some in points.items() if len(some) > 1}
     own = {
         "degree": degree,
@@ -88,7 +89,9 @@ def measure(
         "batch_size": batch_size,
         "steps": steps,
     }
-    return command.results("sampled", settings, rows, own, slopes=slopes, notes=notes)
+    return command.results(
+        "sampled", settings, rows, own, slopes=slopes, over="edges", notes=notes
+    )
 
 
 def _point(
@@ -128,7 +131,7 @@ def _point(
     times = timing.interleave(cases, repeats=settings.repeats)
     done = -(-len(some) // batch_size)
     return timing.rows(
-        f"{edges:,} edges",
+        "",
         times,
         work={"interactions": batch_size},
         calls=dict.fromkeys(cases, done),

@@ -330,6 +330,7 @@ def _plan(options: Plan) -> int:
         batch_size=options.batch_size,
         fanouts=options.fanouts,
         sample_by=options.sample_by,
+        capacity=options.capacity,
     )
     found = plan(
         options.model,

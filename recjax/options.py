@@ -158,6 +158,8 @@ class Plan:
     """Neighbours drawn for a node in each hop; by default the whole graph is used."""
     sample_by: SampleBy = "uniform"
     """Every neighbour alike, or in proportion to the weights of the edges."""
+    capacity: int | None = None
+    """With fanouts and a mesh: rows that a device may ask of another one in a step."""
     parallel: str = "none"
     """Devices: none (one), or a mesh such as mesh:data=4,model=128."""
     chip: Chip = Chip()  # noqa: RUF009 - frozen

@@ -167,7 +167,7 @@ def plan(
     if sampled:
         nodes, edges = subgraph_size(size.rows, size.nodes, training.fanouts or ())
         held["work"] = _ORDER * num_pairs + _sampled_work(size, nodes, edges)
-        exchanged = _sampled_exchange(size, nodes)
+        exchanged = _sampled_exchange(size, nodes, edges, training.capacity)
         # Rows in and out of tables and moments, and one pass a layer.
         moved = (10 + 4 * hops) * nodes / data * size.row
     else:
@@ -253,12 +253,17 @@ def _whole_exchange(size: _Sizes, table: float) -> dict:
     return found
 
 
-def _sampled_exchange(size: _Sizes, nodes: int) -> dict:
+def _sampled_exchange(
+    size: _Sizes, nodes: int, edges: int, capacity: int | None
+) -> dict:
     """What the all-to-all of ids, rows and gradients brings."""
-    own = nodes / (size.data * size.parts)
+    own = math.ceil(nodes / (size.data * size.parts))
+    own = own if capacity is None else min(capacity, own)
     found = {}
     if size.parts > 1:
         others = (size.parts - 1) * own
+        # Senders and weights, each from the device that has the edge.
+        found["drawn edges"] = 2 * 8 * edges
         found["ids of rows"] = 2 * 4 * others
         found["rows and their gradients"] = 2 * others * size.row
     if size.data > 1:

@@ -172,7 +172,13 @@ def make_epoch(
                 share_key, loss_key = jax.random.split(loss_key)
                 share = draw_share(share_key, context, batch, sampled)
                 (loss, aux), grads = share_gradient(
-                    model, params, share, loss_key, context.users.shape[0], mesh
+                    model,
+                    params,
+                    share,
+                    loss_key,
+                    context.users.shape[0],
+                    mesh,
+                    sampled.capacity,
                 )
             else:
                 (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
