@@ -67,7 +67,7 @@ def reduce_masked(
         values = jnp.where(where, values, 0.0)
     if reduce_fn is None:
         return values
-    values = all_rows(values)
+    values = all_rows(values.astype(jnp.promote_types(values.dtype, jnp.float32)))
     if where is None:
         return reduce_fn(values)
     where = all_rows(where)

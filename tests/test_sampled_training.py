@@ -50,7 +50,7 @@ def both_ways(model, params, batch, sampled):
     whole = jax.value_and_grad(loss, has_aux=True)(params)
     share = draw_share(jax.random.key(9), CONTEXT, batch, sampled)
     found, grads = share_gradient(
-        model, params, share, jax.random.key(5), CONTEXT.users.shape[0]
+        model.loss, params, share, jax.random.key(5), CONTEXT.users.shape[0]
     )
     ids, values = grads["nodes"]
     table = jnp.zeros_like(params["nodes"]).at[ids].add(values, mode="drop")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
+from benchmarks import problems
+from benchmarks.scaling import collective_bytes, expected_bytes, imbalance
 from recjax.checkpoint import Checkpoints
 from recjax.data import make_context, synthetic
 from recjax.evaluation import METRICS, evaluate
@@ -168,3 +170,25 @@ def test_metrics_are_the_same_bits_on_any_mesh(rng):
     one = run(1, 1)
     for sizes in ((2, 1), (8, 1), (2, 4)):
         assert run(*sizes) == one
+
+
+@pytest.mark.parametrize("exchange", ["gather", "ring"])
+def test_the_compiled_program_receives_what_the_formula_says(exchange):
+    """And the ring never holds the whole table."""
+    problem = problems.synthetic(4000, 40_000)
+    parallel = Parallel(make_mesh(2, 4), exchange=exchange)
+    context = shard_context(
+        make_context(problem.train, pad_spec(problem.spec, 4)), parallel
+    )
+    table = NamedSharding(parallel.mesh, PartitionSpec("model"))
+    x = jax.ShapeDtypeStruct((4000, 32), jnp.float32, sharding=table)
+
+    def both(graph, x, g):
+        out, back = jax.vjp(lambda x: graph_sum(graph, x), x)
+        return out, back(g)
+
+    text = jax.jit(both).lower(context.graph, x, x).compile().as_text()
+    received = collective_bytes(text)
+    assert sum(received.values()) == expected_bytes(context, 32)
+    assert ("f32[4000,32]" in text) == (exchange == "gather")
+    assert imbalance(context)["edges"] == 1

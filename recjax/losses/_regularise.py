@@ -31,9 +31,10 @@ def batch_l2_loss(*rows: jax.Array, where: jax.Array | None = None) -> jax.Array
     References:
       He et al., LightGCN, SIGIR 2020 (released code).
     """
-    squares = jnp.zeros(rows[0].shape[0], rows[0].dtype)
+    wide = jnp.promote_types(rows[0].dtype, jnp.float32)
+    squares = jnp.zeros(rows[0].shape[0], wide)
     for x in keep_rows(where, *rows):
-        squares += jnp.sum(jnp.square(x), axis=range(1, x.ndim))
+        squares += jnp.sum(jnp.square(x.astype(wide)), axis=range(1, x.ndim))
     squares = all_rows(squares)
     if where is None:
         return jnp.mean(squares) / 2

@@ -1,7 +1,7 @@
 """The state of training, and one epoch of it as one compiled scan."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,8 @@ from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
 from recjax.sharding import Parallel, spec_of, table_shardings, update_rows
 from recjax.training._local import Sampled, draw_share, share_gradient
 from recjax.types import Batch, Context, Params, Recommender, Spec
+
+Precision: TypeAlias = Literal["float32", "bfloat16"]
 
 # Negatives that an epoch may draw before its steps, 256 MiB, and how many at a time.
 # An accelerator waits for the host in every round of the search for a negative, so
@@ -92,6 +94,7 @@ def make_epoch(
     *,
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
+    precision: Precision = "float32",
     parallel: Parallel | None = None,
     sampled: Sampled | None = None,
 ) -> Callable[[State, Context], tuple[State, dict[str, jax.Array]]]:
@@ -106,6 +109,8 @@ def make_epoch(
       optimizer: from optax.
       batch_size: B.
       pairs: see `Training`.
+      precision: in which losses and their derivatives are computed; parameters, moments
+        and sums stay float32.
       parallel: how the step is spread over devices, on which the state and the context
         lie (`init_state`, `recjax.sharding.shard_context`).  The axis ``data`` splits
         the rows of each batch.  With pmap every device has its own rows
@@ -134,6 +139,14 @@ def make_epoch(
       >>> int(state.epoch), logs["rows"].tolist()
       (1, [2.0, 1.0])
     """
+
+    def loss_of(params, context, batch, key):
+        if precision == "float32":
+            return model.loss(params, context, batch, key)
+        # The derivative of the cast is a cast: gradients come back as float32.
+        params, features = _narrow((params, context.features), precision)
+        return model.loss(params, context._replace(features=features), batch, key)
+
     axis, mesh = None, None if parallel is None else parallel.mesh
     if sampled is not None:
         sampled.check(model)
@@ -172,7 +185,7 @@ def make_epoch(
                 share_key, loss_key = jax.random.split(loss_key)
                 share = draw_share(share_key, context, batch, sampled)
                 (loss, aux), grads = share_gradient(
-                    model,
+                    loss_of,
                     params,
                     share,
                     loss_key,
@@ -181,7 +194,7 @@ def make_epoch(
                     sampled.capacity,
                 )
             else:
-                (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(
+                (loss, aux), grads = jax.value_and_grad(loss_of, has_aux=True)(
                     params, context, batch, loss_key
                 )
             if axis is not None:
@@ -275,6 +288,13 @@ def draw_batch(
         users, items = context.users[rows], context.items[rows]
     batch = make_batch(negative_key, context, users, items, weight, num_negatives)
     return batch, loss_key
+
+
+def _narrow(tree: Any, dtype: str) -> Any:
+    """The tree with its float32 arrays of another type."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x, tree
+    )
 
 
 def own_rows(batch: Batch, device: jax.Array) -> Batch:

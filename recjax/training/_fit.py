@@ -16,7 +16,7 @@ from recjax.graphs import SampleBy, add_edge_mass
 from recjax.optimizers import lazy_adam
 from recjax.phases import Phases
 from recjax.sharding import Parallel, any_process
-from recjax.training._epoch import State, init_state, make_epoch
+from recjax.training._epoch import Precision, State, init_state, make_epoch
 from recjax.training._local import Sampled
 from recjax.types import Context, ItemLists, Params, Recommender, Scorer, Spec
 
@@ -53,6 +53,9 @@ class Training:
     """Looks without improvement before the run stops."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
+    precision: Precision = "float32"
+    """Of losses and their derivatives, float32 or bfloat16; tables, moments and sums
+    stay float32."""
     seed: int = 0
     """Of parameters, order, negatives and dropout."""
 
@@ -65,6 +68,8 @@ class Training:
             raise ValueError(
                 f"checkpoint_every {self.checkpoint_every} must be at least 1"
             )
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision {self.precision!r}: use float32 or bfloat16")
         if not 0 <= self.decay <= 1:
             raise ValueError(f"decay {self.decay} must be a share, from 0 to 1")
         if self.fanouts is not None and min(self.fanouts, default=1) < 1:
@@ -228,6 +233,7 @@ def fit(
         optimizer,
         batch_size=training.batch_size,
         pairs=training.pairs,
+        precision=training.precision,
         parallel=parallel,
         sampled=sampled,
     )

@@ -1,6 +1,7 @@
 """A training step that reads the rows of a batch and of its drawn neighbours only."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -145,7 +146,7 @@ def draw_share(
 
 
 def share_gradient(
-    model: Any,
+    loss: Callable,
     params: Params,
     share: Share,
     key: jax.Array,
@@ -156,8 +157,8 @@ def share_gradient(
     """Loss and derivative from a share of the training data.
 
     Args:
-      model: a `recjax.types.LocalRecommender`.
-      params: its parameters, with the table ``"nodes"`` ``[N, D]``.
+      loss: of a `recjax.types.LocalRecommender`.
+      params: of the model, with the table ``"nodes"`` ``[N, D]``.
       share: from `draw_share`.
       key: of the loss.
       num_rows: training pairs n.
@@ -176,7 +177,7 @@ def share_gradient(
     else:
         ids = split_ids(nodes, len(table), mesh)
         rows = lookup_rows(table, ids, mesh, capacity=capacity)[: len(nodes)]
-    found, grads = jax.value_and_grad(model.loss, has_aux=True)(
+    found, grads = jax.value_and_grad(loss, has_aux=True)(
         params | {"nodes": rows}, context, share.batch, key
     )
     rows = Rows(nodes, grads["nodes"])

@@ -99,7 +99,7 @@ def make_streamed_epoch(
         return draw_share(share_key, context, batch, sampled), loss_key
 
     def run(params, opt_state, share, key, num_rows):
-        (loss, aux), grads = share_gradient(model, params, share, key, num_rows)
+        (loss, aux), grads = share_gradient(model.loss, params, share, key, num_rows)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         logs = {"loss": loss, "rows": jnp.sum(share.batch.weight)} | aux
         return apply_updates(params, updates), opt_state, logs

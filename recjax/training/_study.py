@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from recjax.training._epoch import init_state, make_epoch
+from recjax.training._epoch import Precision, init_state, make_epoch
 from recjax.training._fit import Record, Training, _means, _validate
 from recjax.types import Context, ItemLists, Params, Recommender, Spec
 
@@ -87,6 +87,7 @@ def make_study_epoch(
     *,
     batch_size: int = 2048,
     pairs: Literal["shuffled", "by_user"] = "shuffled",
+    precision: Precision = "float32",
 ) -> jax.stages.Wrapped:
     """One epoch of R runs as one compiled call: `make_epoch` under ``vmap``.
 
@@ -98,6 +99,7 @@ def make_study_epoch(
         depend on its scalars.
       batch_size: B.
       pairs: see `Training`.
+      precision: see `Training`.
 
     Returns:
       A jitted function from (states, settings, context), the first two with a leading
@@ -106,9 +108,10 @@ def make_study_epoch(
 
     def run_epoch(state, setting, context):
         model, optimizer = make(setting)
-        return make_epoch(model, optimizer, batch_size=batch_size, pairs=pairs)(
-            state, context
+        run = make_epoch(
+            model, optimizer, batch_size=batch_size, pairs=pairs, precision=precision
         )
+        return run(state, context)
 
     return jax.jit(jax.vmap(run_epoch, in_axes=(0, 0, None)), donate_argnums=0)
 
@@ -184,7 +187,10 @@ def study(
         )
     )(stacked, numbers)
     run_epoch = make_study_epoch(
-        make, batch_size=training.batch_size, pairs=training.pairs
+        make,
+        batch_size=training.batch_size,
+        pairs=training.pairs,
+        precision=training.precision,
     )
     embed = jax.jit(
         jax.vmap(
