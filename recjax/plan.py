@@ -24,6 +24,9 @@ from recjax.types import Spec
 _PER_NODE, _PER_EDGE = 5.5, 1.75
 # Rows of the batch, in and after the loss.
 _PER_BATCH_ROW = 6
+# Of the sums of a device, those that belong to another one; how often rows that were
+# looked up go between devices.
+_MOVED, _SPREAD = 0.6, 5
 # Numbers that an epoch keeps of each pair: user, item and weight, in its order.
 _ORDER = 12
 
@@ -169,7 +172,7 @@ def plan(
         held["work"] = _ORDER * num_pairs + _sampled_work(size, nodes, edges)
         exchanged = _sampled_exchange(size, nodes, edges, training.capacity)
         # Rows in and out of tables and moments, and one pass a layer.
-        moved = (10 + 4 * hops) * nodes / data * size.row
+        moved = (10 + 4 * hops) * nodes * size.row
     else:
         held["work"] = _ORDER * num_pairs + _whole_work(size, table)
         exchanged = _whole_exchange(size, table)
@@ -234,22 +237,27 @@ def _whole_work(size: _Sizes, table: float) -> float:
 
 
 def _sampled_work(size: _Sizes, nodes: int, edges: int) -> float:
-    batch = 0 if size.hops else _PER_BATCH_ROW * size.rows
-    # A hop with each node once.
+    if not size.hops:
+        return (_PER_NODE * nodes + _PER_BATCH_ROW * size.rows) / size.data * size.row
+    # Every device holds the whole drawn graph.  A hop may have each node once.
     at_edges = _PER_EDGE * edges if nodes < 1 + size.rows + edges else 0.0
-    return (_PER_NODE * nodes + at_edges + batch) / size.data * size.row
+    return (_PER_NODE * nodes + at_edges) * size.row
 
 
 def _whole_exchange(size: _Sizes, table: float) -> dict:
     """What XLA sends for a step over the whole graph."""
     away = 1 - 1 / size.parts
+    # The derivatives of each layer's rows, and of the table's own, are added apart.
+    adds = size.hops + 2 if size.hops else 1
     found = {}
     if size.parts > 1 and size.hops:
         found["gathered tables"] = 2 * size.hops * away * table * size.parts
+        found["sums of other devices"] = 2 * size.hops * _MOVED * table
     if size.data > 1:
-        found["gradients"] = 2 * (1 - 1 / size.data) * table
+        found["gradients"] = adds * 2 * (1 - 1 / size.data) * table
     if size.data * size.parts > 1:
-        found["rows of the batch"] = (size.hops + 1) * 2 * size.rows * size.row
+        rows = 2 * size.rows * size.row
+        found["rows of the batch"] = rows * (adds * away + (size.data > 1))
     return found
 
 
@@ -271,7 +279,8 @@ def _sampled_exchange(
             (size.data - 1) * size.parts * own * (size.row + 4)
         )
     if size.data * size.parts > 1:
-        found["rows of the batch"] = 2 * size.rows * size.row
+        # XLA brings them to where the loss is computed, and their derivatives back.
+        found["rows of the batch"] = _SPREAD * nodes * size.row
     return found
 
 

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.scaling import collective_bytes
 from recjax.cli import main
 from recjax.data import make_context
 from recjax.models import MF, SGL, VBPR, DirectAU, LightGCN
@@ -20,6 +21,11 @@ CASES = {
     "mf": (MF(dim=32, objective=BPR()), None, "none"),
     "lightgcn, deep": (LightGCN(dim=32, layers=4, objective=BPR()), None, "none"),
     "lightgcn drawn": (LightGCN(dim=32, layers=2), (4, 3), "none"),
+    "lightgcn drawn, mesh": (
+        LightGCN(dim=32, layers=2),
+        (4, 3),
+        "mesh:data=2,model=4",
+    ),
     "lightgcn, model": (LightGCN(dim=32, layers=2), None, "mesh:model=8"),
     "lightgcn, both": (LightGCN(dim=32, layers=3), None, "mesh:data=2,model=4"),
 }
@@ -41,6 +47,7 @@ def on_one(tree):
 
 @pytest.mark.parametrize("name", CASES)
 def test_bytes_are_those_of_the_compiled_step(context, name):
+    """Those that a device holds, and those that arrive at it in a step."""
     model, fanouts, words = CASES[name]
     training = Training(batch_size=512, fanouts=fanouts)
     parallel = read_parallel(words)
@@ -55,7 +62,8 @@ def test_bytes_are_those_of_the_compiled_step(context, name):
         parallel=parallel,
         sampled=None if fanouts is None else Sampled(fanouts),
     )
-    size = run_epoch.lower(state, data).compile().memory_analysis()
+    compiled = run_epoch.lower(state, data).compile()
+    size = compiled.memory_analysis()
     # What the step does not read is there too.
     work = size.temp_size_in_bytes + size.output_size_in_bytes
     work -= size.alias_size_in_bytes
@@ -64,6 +72,9 @@ def test_bytes_are_those_of_the_compiled_step(context, name):
     assert found.total == pytest.approx(needed, rel=0.15)
     held = found.held
     assert held["tables"] + held["optimizer"] == pytest.approx(on_one(state), rel=1e-3)
+    arrives = sum(found.exchanged.values())
+    received = sum(collective_bytes(compiled.as_text()).values())
+    assert arrives == pytest.approx(received, rel=0.15)
     data_bytes = held["graph"] + held["lists"]
     assert data_bytes == pytest.approx(on_one(data), rel=0.03)
 
@@ -76,6 +87,7 @@ def test_a_step_moves_what_its_parts_move():
     assert plan(MF(), SPEC, PAIRS).exchanged == {}
     both = plan(MF(), SPEC, PAIRS, parallel="mesh:data=2,model=4")
     assert both.exchanged["gradients"] == 2 * 0.5 * table / 4
+    assert "rows and their gradients" not in both.exchanged
     near = Chip(link=1e6, network=2e6, per_host=4)
     far = Chip(link=1e6, network=2e6, per_host=3)
     seconds = [
