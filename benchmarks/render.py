@@ -125,10 +125,10 @@ def section(found: dict) -> str:
         lines += ["", f"### {group}"] if len(tables) > 1 else []
         lines += ["", table(rows)]
         if group in found.get("slopes", {}):
-            slope = found["slopes"][group]
+            slope, over = found["slopes"][group], found.get("over", group)
             lines += [
                 "",
-                f"Slope of log seconds over log {group}: {slope['all']:.2f} over all "
+                f"Slope of log seconds over log {over}: {slope['all']:.2f} over all "
                 f"points, {slope['last']:.2f} between the last two.",
             ]
     for note in found.get("notes", ()):
@@ -186,9 +186,10 @@ def plot(found: dict, path: Path) -> None:
     for axis, (group, rows) in zip(axes[0], parts, strict=True):
         if grows:
             _line(axis, rows)
-            axis.set_xlabel(group)
+            axis.set_xlabel(found.get("over", group))
+            title = f"{group}\n" if "over" in found else ""
             if group in found["slopes"]:
-                axis.set_title(f"slope {found['slopes'][group]['all']:.2f}")
+                axis.set_title(f"{title}slope {found['slopes'][group]['all']:.2f}")
         else:
             _bars(axis, rows)
             axis.set_title(group)

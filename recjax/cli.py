@@ -1,4 +1,4 @@
-"""The command line: ``recjax data | embed | train | evaluate | recommend``.
+"""The command line: ``recjax data | embed | train | evaluate | recommend | plan``.
 
 A wrong word costs one line on standard error and exit code 2; Ctrl-C and SIGTERM save
 the run and leave.
@@ -28,11 +28,12 @@ usage: recjax COMMAND ... [--help]
   recjax train DATASET                train a model; DATASET may be a source
   recjax evaluate RUN                 metrics of a trained run
   recjax recommend RUN --user ID      a personalised list
+  recjax plan DATASET                 memory and time that training would take
 
 recjax COMMAND --help lists the options of a command.
 """
 COMMANDS = ("data list", "data prepare", "data describe", "embed", "train")
-COMMANDS += ("evaluate", "recommend")
+COMMANDS += ("evaluate", "recommend", "plan")
 
 _REMEDIES = {
     errno.ENOSPC: "free some space and run it again",

@@ -30,11 +30,24 @@ from recjax.data import (
 from recjax.data._names import unknown
 from recjax.embedding import embed
 from recjax.evaluation import METRICS, evaluate, recommend
-from recjax.inputs import target_lists
+from recjax.inputs import sizes, target_lists
 from recjax.interests import explain
 from recjax.lists import item_lists
-from recjax.options import Describe, Embed, Evaluate, List, Prepare, Recommend, Train
+from recjax.model_words import chosen_model, take_model_words
+from recjax.options import (
+    Describe,
+    Embed,
+    Evaluate,
+    List,
+    Plan,
+    Prepare,
+    Recommend,
+    Train,
+)
+from recjax.plan import plan, plan_table
 from recjax.train_command import LARGEST, train, train_defaults
+from recjax.training import Training
+from recjax.types import Spec
 
 
 def run(name: str, words: Sequence[str]) -> int:
@@ -68,6 +81,9 @@ def _run(name: str, words: Sequence[str]) -> int:
         return train(_parse(Train, default, words, name))
     if name == "evaluate":
         return _evaluate(_parse(Evaluate, None, words, name))
+    if name == "plan":
+        chosen, words = take_model_words(words)
+        return _plan(_parse(Plan, Plan(model=chosen_model(chosen)), words, name))
     return _recommend(_parse(Recommend, None, words, name))
 
 
@@ -250,4 +266,34 @@ def _recommend(options: Recommend) -> int:
             print(recommendation_table(name, data.titles(seen), listed))
             if options.explain:
                 print(explanation_table(favours, listed))
+    return 0
+
+
+def _plan(options: Plan) -> int:
+    spec, pairs = Spec(options.users, options.items), options.interactions
+    if options.dataset:
+        if any((*spec[:2], pairs)):
+            raise ValueError(
+                "give either a dataset or --users, --items and --interactions"
+            )
+        spec, pairs = sizes(options.dataset)
+    training = Training(
+        batch_size=options.batch_size,
+        fanouts=options.fanouts,
+        sample_by=options.sample_by,
+        capacity=options.capacity,
+    )
+    found = plan(
+        options.model,
+        spec,
+        pairs,
+        training=training,
+        parallel=options.parallel,
+        chip=options.chip,
+    )
+    if options.json:
+        more = {"total": found.total, "bottleneck": found.bottleneck}
+        print(json.dumps(found._asdict() | more, indent=2))
+    else:
+        print(plan_table(found))
     return 0

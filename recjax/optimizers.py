@@ -88,6 +88,7 @@ def sum_rows(rows: Rows, num_rows: int) -> Rows:
       >>> found.ids.tolist(), found.values.tolist()
       ([1, 4, 7], [[2.0], [4.0], [0.0]])
     """
+    rows = Rows(*map(jnp.asarray, rows))
     size = rows.ids.shape[0]
     order = jnp.argsort(rows.ids)
     ids = rows.ids[order]

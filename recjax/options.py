@@ -8,7 +8,9 @@ import tyro
 
 from recjax.data import Cleaning, Columns, Split
 from recjax.data._read import Format
+from recjax.graphs import SampleBy
 from recjax.models import MODELS, LightGCN
+from recjax.plan import Chip
 from recjax.training import Training
 
 if TYPE_CHECKING:
@@ -177,3 +179,35 @@ class Recommend:
     each item has."""
     json: bool = False
     """Print JSON lines, one a user."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Bytes and seconds that training would take of each device, before there is any.
+
+    Sizes are those of a dataset, or given as numbers.  --model is mf, lightgcn or
+    directau.
+    """
+
+    dataset: tyro.conf.Positional[str] = ""
+    """A prepared folder, its name, or a source; empty takes the sizes below."""
+    users: int = 0
+    """Users."""
+    items: int = 0
+    """Items."""
+    interactions: int = 0
+    """Training pairs; the graph has two edges for each."""
+    model: AnyModel = LightGCN()  # noqa: RUF009 - frozen
+    batch_size: int = 2048
+    """Training pairs a step."""
+    fanouts: tuple[int, ...] | None = None
+    """Neighbours drawn for a node in each hop; by default the whole graph is used."""
+    sample_by: SampleBy = "uniform"
+    """Every neighbour alike, or in proportion to the weights of the edges."""
+    capacity: int | None = None
+    """With fanouts and a mesh: rows that a device may ask of another one in a step."""
+    parallel: str = "none"
+    """Devices: none (one), or a mesh such as mesh:data=4,model=128."""
+    chip: Chip = Chip()  # noqa: RUF009 - frozen
+    json: bool = False
+    """Print JSON."""

@@ -20,9 +20,9 @@ LAYERS = (
     ("models",),
     ("chunks", "ranking", "area", "recommendation", "evaluation", "checkpoint"),
     ("training",),
-    ("config", "run_folder", "joint", "inputs", "embedding"),
+    ("config", "run_folder", "joint", "inputs", "embedding", "plan"),
     ("run_config", "pipeline"),
-    ("cli", "options", "train_command", "commands", "__main__"),
+    ("cli", "options", "model_words", "train_command", "commands", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import subprocess
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from benchmarks import (
     attention,
+    capacity,
     command,
     epoch,
     evaluate,
@@ -21,6 +23,7 @@ from benchmarks import (
     problems,
     propagate,
     render,
+    sampled,
     study,
     timing,
     train_step,
@@ -223,6 +226,35 @@ def test_growth_has_a_slope_a_size_and_leaves_out_what_memory_cannot_hold(monkey
     assert "Slope of log seconds over log edges" in render.section(found)
     with pytest.raises(ValueError, match="too many for 60 nodes"):
         growth.measure(settings, nodes=60, most_edges=20_000, **sizes)
+
+
+def test_steps_on_drawn_neighbours_have_a_slope_for_each_way(monkeypatch):
+    monkeypatch.setattr(sampled, "_LEAST_EDGES", 200)
+    settings = SETTINGS._replace(repeats=1)
+    small = {"layers": 1, "fanout": 2, "batch_size": 8, "steps": 2}
+    found = sampled.measure(settings, most_edges=2000, degree=4, **small)
+    assert len(found["slopes"]) == 3
+    assert [row["x"] for row in found["rows"]] == [200, 2000] * 3
+    assert "Slope of log seconds over log edges" in render.section(found)
+    monkeypatch.setattr(limits, "free_memory", lambda: 1 << 16)
+    none = sampled.measure(settings, most_edges=2000, degree=4, **small)
+    assert none["rows"] == [] and "200 edges left out" in none["notes"][0]
+
+
+def test_a_table_beyond_the_memory_of_a_device_is_trained():
+    # As many devices as Adam needs, which this process does not have.
+    words = ["--devices", "32", "--budget", "4", "--dim", "64"]
+    run = [sys.executable, "-m", "benchmarks.capacity", *words]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert found["table_bytes"] == 4 * found["budget_bytes"] == 2**24
+    needs = found["making_bytes"], found["training_bytes"]
+    # What Adam holds of the table, at the least.
+    assert 3 * 2**24 / 32 < min(needs) and max(needs) <= found["budget_bytes"]
+    assert np.isfinite(found["losses"]).all()
+    # On the eight devices of this process it does not fit.
+    with pytest.raises(ValueError, match="more than its budget"):
+        capacity.measure(devices=8, budget=1.0, dim=64, batch_size=8, pairs=16)
 
 
 def test_a_power_law_has_its_exponent_as_slope():

@@ -2,7 +2,7 @@
 
 from recjax.sharding._graph import pad_spec, put, shard_graph
 from recjax.sharding._lookup import lookup_rows, return_rows, split_ids, update_rows
-from recjax.sharding._mesh import Parallel, make_mesh, read_parallel
+from recjax.sharding._mesh import Parallel, make_mesh, mesh_sizes, read_parallel
 from recjax.sharding._place import shard_context, spec_of, table_shardings
 from recjax.sharding._processes import (
     any_process,
@@ -20,6 +20,7 @@ __all__ = [
     "leave_if_alone",
     "lookup_rows",
     "make_mesh",
+    "mesh_sizes",
     "pad_spec",
     "put",
     "read_parallel",

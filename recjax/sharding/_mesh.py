@@ -87,6 +87,43 @@ def read_parallel(text: str) -> Parallel | None:
         return None
     if text == "pmap":
         return Parallel(make_mesh(), pmap=True)
+    found = _words(text)
+    mesh = make_mesh(**{name: int(found[name]) for name in AXES if name in found})
+    idle = set(range(jax.process_count())) - {
+        device.process_index for device in mesh.devices.flat
+    }
+    if idle:
+        raise ValueError(f"parallel {text!r} has no device of process {min(idle)}")
+    return Parallel(mesh, exchange="ring" if "ring" in found.values() else "gather")
+
+
+def mesh_sizes(text: str) -> tuple[int, int, Exchange]:
+    """The mesh that ``--parallel`` asks for, whether or not the devices are there.
+
+    Args:
+      text: as for `read_parallel`; a mesh whose ``data`` is left out has one part.
+
+    Returns:
+      Parts of the batch, parts of the tables, and how features travel.
+
+    Raises:
+      ValueError: it is none of these, or pmap, which goes by the devices there are.
+
+    Examples:
+      >>> mesh_sizes("mesh:data=4,model=128")
+      (4, 128, 'gather')
+    """
+    if text == "none":
+        return 1, 1, "gather"
+    found = _words(text)
+    data, model = (int(found.get(axis, "1")) for axis in AXES)
+    if data < 1 or model < 1:
+        raise ValueError(f"parallel {text!r}: sizes of a mesh must be at least 1")
+    return data, model, "ring" if "ring" in found.values() else "gather"
+
+
+def _words(text: str) -> dict[str, str]:
+    """What is said of a mesh, by name."""
     kind, _, words = text.partition(":")
     found: dict[str, str] = {}
     for word in words.split(","):
@@ -99,11 +136,4 @@ def read_parallel(text: str) -> Parallel | None:
                 "mesh:data=4,model=2 or mesh:model=8,exchange=ring"
             )
         found[name] = value
-    data = int(found["data"]) if "data" in found else None
-    mesh = make_mesh(data, int(found.get("model", 1)))
-    idle = set(range(jax.process_count())) - {
-        device.process_index for device in mesh.devices.flat
-    }
-    if idle:
-        raise ValueError(f"parallel {text!r} has no device of process {min(idle)}")
-    return Parallel(mesh, exchange="ring" if "ring" in found.values() else "gather")
+    return found

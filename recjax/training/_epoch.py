@@ -185,7 +185,13 @@ def make_epoch(
                 share_key, loss_key = jax.random.split(loss_key)
                 share = draw_share(share_key, context, batch, sampled)
                 (loss, aux), grads = share_gradient(
-                    loss_of, params, share, loss_key, context.users.shape[0], mesh
+                    loss_of,
+                    params,
+                    share,
+                    loss_key,
+                    context.users.shape[0],
+                    mesh,
+                    sampled.capacity,
                 )
             else:
                 (loss, aux), grads = jax.value_and_grad(loss_of, has_aux=True)(
@@ -249,13 +255,6 @@ def make_epoch(
     return run
 
 
-def _narrow(tree: Any, dtype: str) -> Any:
-    """The tree with its float32 arrays of another type."""
-    return jax.tree.map(
-        lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x, tree
-    )
-
-
 def draw_batch(
     key: jax.Array,
     context: Context,
@@ -296,6 +295,13 @@ def draw_batch(
         None if relations is None else relations[rows],
     )
     return batch, loss_key
+
+
+def _narrow(tree: Any, dtype: str) -> Any:
+    """The tree with its float32 arrays of another type."""
+    return jax.tree.map(
+        lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x, tree
+    )
 
 
 def own_rows(batch: Batch, device: jax.Array) -> Batch:

@@ -42,6 +42,9 @@ class Training:
     default the model propagates over the whole graph."""
     sample_by: SampleBy = "uniform"
     """Every neighbour alike, or in proportion to the weights of the edges."""
+    capacity: int | None = None
+    """With fanouts and a mesh: rows that a device may ask of another one in a step.  By
+    default as many as can be needed; the loss is NaN where there were more."""
     select_by: str = "ndcg@20"
     """Validation metric that chooses the epoch and stops the run."""
     evaluate_every: int = 1
@@ -222,7 +225,9 @@ def fit(
                 on_epoch(record)
     sampled = None
     if training.fanouts is not None:
-        sampled = Sampled(training.fanouts, training.sample_by)
+        sampled = Sampled(
+            training.fanouts, training.sample_by, capacity=training.capacity
+        )
     run_epoch = make_epoch(
         model,
         optimizer,

@@ -25,6 +25,9 @@ class Sampled:
     """Every neighbour alike, or in proportion to the weights of the edges."""
     replace: bool = False
     """Whether a neighbour may be drawn again."""
+    capacity: int | None = None
+    """Over a mesh, the rows that a device may ask of another one in a step, see
+    `recjax.sharding.lookup_rows`; None always suffices."""
 
     def check(self, model: Any) -> None:
         """Refuses a model that these hops do not serve."""
@@ -41,6 +44,8 @@ class Sampled:
             )
         if any(fanout < 1 for fanout in self.fanouts):
             raise ValueError(f"fanouts {self.fanouts} must be at least 1 each")
+        if self.capacity is not None and self.capacity < 1:
+            raise ValueError(f"capacity {self.capacity} rows must be at least 1")
 
 
 class Share(NamedTuple):
@@ -147,16 +152,18 @@ def share_gradient(
     key: jax.Array,
     num_rows: int,
     mesh: Mesh | None = None,
+    capacity: int | None = None,
 ) -> tuple[tuple[jax.Array, dict[str, jax.Array]], Params]:
     """Loss and derivative from a share of the training data.
 
     Args:
       loss: of a `recjax.types.LocalRecommender`.
-      params: its parameters, with the table ``"nodes"`` ``[N, D]``.
+      params: of the model, with the table ``"nodes"`` ``[N, D]``.
       share: from `draw_share`.
       key: of the loss.
       num_rows: training pairs n.
       mesh: over which the table is split by rows, see `recjax.sharding.lookup_rows`.
+      capacity: of that.
 
     Returns:
       The loss and what is logged, and the derivative, with `Rows` for the table.
@@ -169,12 +176,13 @@ def share_gradient(
         rows = take(table, nodes)
     else:
         ids = split_ids(nodes, len(table), mesh)
-        rows = lookup_rows(table, ids, mesh)[: len(nodes)]
+        rows = lookup_rows(table, ids, mesh, capacity=capacity)[: len(nodes)]
     found, grads = jax.value_and_grad(loss, has_aux=True)(
         params | {"nodes": rows}, context, share.batch, key
     )
     rows = Rows(nodes, grads["nodes"])
     if mesh is not None:
         more = ((0, len(ids) - len(nodes)), (0, 0))
-        rows = return_rows(Rows(ids, jnp.pad(rows.values, more)), len(table), mesh)
+        rows = Rows(ids, jnp.pad(rows.values, more))
+        rows = return_rows(rows, len(table), mesh, capacity=capacity)
     return found, grads | {"nodes": rows}
