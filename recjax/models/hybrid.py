@@ -198,7 +198,7 @@ class Hybrid:
             return nodes
         return neighbour_block(params["block"], context.graph, nodes, heads=self.heads)
 
-    def _past(self, params: Params, text: Feature) -> jax.Array | float:
+    def _past(self, params: Params, text: Feature) -> jax.Array:
         """What the text adds to items behind the graph, ``P' x``."""
         if self.skip == "none":
             return jnp.zeros((len(text.values), self.dim))
