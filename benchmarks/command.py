@@ -19,7 +19,7 @@ _WHY_QUIET = (
     "times will not be comparable: threads of torch that wait for each other lose far "
     "more to other work than ours do"
 )
-_LIBRARIES = ("torch", "torch_geometric", "recbole")
+_LIBRARIES = ("torch", "torch_geometric", "recbole", "sentence_transformers")
 
 
 class Settings(NamedTuple):

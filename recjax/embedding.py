@@ -58,6 +58,8 @@ def embed(
         raise ValueError(f"no item of {path} has a text in {', '.join(fields)}")
     tower, params, tokenizer = encoders.load(encoder)
     length = tower.length if length is None else length
+    # A length that leaves no room is refused before there is a bar.
+    encoders.tokenize(tokenizer, [], length=length)
     made_by = {
         "command": "recjax embed",
         "encoder": Path(encoder).name,

@@ -30,6 +30,7 @@ PEERS = {
         "pyg", ("propagate", "train_step", "attention", "layer", "light_gcn_nodes")
     ),
     "recbole": Peer("recbole", ("evaluate",)),
+    "sentence-transformers": Peer("sentence_transformers", ("encode",)),
 }
 """Names that ``--peers`` takes."""
 

@@ -11,12 +11,19 @@ with derivatives by all parameters.
 """
 
 from recjax.encoders._checkpoint import over_mesh
+from recjax.encoders._images import (
+    Preprocessing,
+    encode_images,
+    prepare_images,
+    read_preprocessing,
+)
 from recjax.encoders._load import find_folder, fingerprint, load
 from recjax.encoders._texts import encode_batches, encode_texts, tokenize
 from recjax.encoders._types import Loaded, Pooling, TextTower, Tokens
 from recjax.encoders._upper import Hidden, Upper, cut
 from recjax.encoders.bert import Bert
 from recjax.encoders.decoder import Decoder
+from recjax.encoders.vision_transformer import VisionTransformer
 
 __all__ = [
     "Bert",
@@ -24,15 +31,20 @@ __all__ = [
     "Hidden",
     "Loaded",
     "Pooling",
+    "Preprocessing",
     "TextTower",
     "Tokens",
     "Upper",
+    "VisionTransformer",
     "cut",
     "encode_batches",
+    "encode_images",
     "encode_texts",
     "find_folder",
     "fingerprint",
     "load",
     "over_mesh",
+    "prepare_images",
+    "read_preprocessing",
     "tokenize",
 ]

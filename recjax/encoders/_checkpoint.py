@@ -195,7 +195,7 @@ def _check(
         expected = shape[1:] if source.stacked else shape
         for name in source.names:
             tensor = tensors[name][1]
-            found = tuple(tensor.get_shape())
+            found = _shape(tensor, len(expected))
             stored = [0] * len(expected)
             for axis, size in zip(source.axes, expected, strict=True):
                 stored[axis] = size
@@ -208,6 +208,14 @@ def _check(
             f"{folder}: the tensors are not of the model that config.json describes: "
             f"{_some(wrong)}"
         )
+
+
+def _shape(tensor: Any, rank: int) -> tuple[int, ...]:
+    """The shape of a tensor, without axes of length 1 in front of so many."""
+    shape = tuple(tensor.get_shape())
+    while len(shape) > rank and shape[0] == 1:
+        shape = shape[1:]
+    return shape
 
 
 def _some(names: list[str], most: int = _LISTED) -> str:
@@ -240,7 +248,11 @@ def _place(
         rows = out if source.stacked else out[None]
         for row, name in zip(rows, source.names[layers], strict=True):
             file, tensor = tensors[name]
-            row[...] = tensor[tuple(stored)].transpose(source.axes)
+            ones = (slice(None),) * (len(tensor.get_shape()) - len(stored))
+            part = tensor[(*ones, *stored)]
+            part = part.reshape(part.shape[len(ones) :]).transpose(source.axes)
+            with np.errstate(over="ignore"):  # what is too large is refused below
+                row[...] = part
             if not np.isfinite(row).all():
                 raise ValueError(
                     f"{file}: {name} holds numbers that are not finite in "

@@ -8,6 +8,7 @@ import jax
 from recjax.encoders._checkpoint import Source
 from recjax.encoders.bert import Bert
 from recjax.encoders.decoder import Decoder
+from recjax.encoders.vision_transformer import VisionTransformer
 from recjax.types import Params
 
 _ACTIVATIONS = {
@@ -75,6 +76,48 @@ _DECODER = {
     "layers.up": "layers.{}.mlp.up_proj",
     "layers.down": "layers.{}.mlp.down_proj",
     "norm": "norm",
+}
+# Names that end in "!" are of tensors, not of modules.
+_VIT = {
+    "embeddings.patch": "embeddings.patch_embeddings.projection",
+    "embeddings.class": "embeddings.cls_token!",
+    "embeddings.position": "embeddings.position_embeddings!",
+    "layers.attention.query": "encoder.layer.{}.attention.attention.query",
+    "layers.attention.key": "encoder.layer.{}.attention.attention.key",
+    "layers.attention.value": "encoder.layer.{}.attention.attention.value",
+    "layers.attention.output": "encoder.layer.{}.attention.output.dense",
+    "layers.attention_norm": "encoder.layer.{}.layernorm_before",
+    "layers.feed_forward_norm": "encoder.layer.{}.layernorm_after",
+    "layers.inner": "encoder.layer.{}.intermediate.dense",
+    "layers.outer": "encoder.layer.{}.output.dense",
+    "norm": "layernorm",
+}
+_CLIP = {
+    "embeddings.patch": "vision_model.embeddings.patch_embedding",
+    "embeddings.class": "vision_model.embeddings.class_embedding!",
+    "embeddings.position": "vision_model.embeddings.position_embedding",
+    "embeddings.norm": "vision_model.pre_layrnorm",
+    "layers.attention.query": "vision_model.encoder.layers.{}.self_attn.q_proj",
+    "layers.attention.key": "vision_model.encoder.layers.{}.self_attn.k_proj",
+    "layers.attention.value": "vision_model.encoder.layers.{}.self_attn.v_proj",
+    "layers.attention.output": "vision_model.encoder.layers.{}.self_attn.out_proj",
+    "layers.attention_norm": "vision_model.encoder.layers.{}.layer_norm1",
+    "layers.feed_forward_norm": "vision_model.encoder.layers.{}.layer_norm2",
+    "layers.inner": "vision_model.encoder.layers.{}.mlp.fc1",
+    "layers.outer": "vision_model.encoder.layers.{}.mlp.fc2",
+    "norm": "vision_model.post_layernorm",
+    "projection": "visual_projection",
+}
+# What a file leaves out where it is as in the first model of its kind.
+_CLIP_DEFAULTS = {
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
 }
 
 
@@ -186,6 +229,30 @@ def _qwen3(config: dict[str, Any]) -> Decoder:
     return _decoder(config, head_norm=True)
 
 
+def _vit(config: dict[str, Any], **own: Any) -> VisionTransformer:
+    if config.get("num_channels", 3) != 3:
+        raise ValueError(f"images of {config['num_channels']} channels are not read")
+    kwargs: dict[str, Any] = {
+        "image": config["image_size"],
+        "patch": config["patch_size"],
+        "width": config["hidden_size"],
+        "depth": config["num_hidden_layers"],
+        "heads": config["num_attention_heads"],
+        "hidden": config["intermediate_size"],
+        "activation": _activation(config.get("hidden_act", "gelu")),
+        "epsilon": config.get("layer_norm_eps", 1e-12),
+    }
+    return VisionTransformer(**kwargs | own)
+
+
+def _clip(config: dict[str, Any]) -> VisionTransformer:
+    # Of the whole of CLIP, or of its image half alone.
+    vision = _CLIP_DEFAULTS | config.get("vision_config", config)
+    projected = config["architectures"][0] != "CLIPVisionModel"
+    width = config.get("projection_dim", 512) if projected else 0
+    return _vit(vision, projection=width, embedding_norm=True, patch_bias=False)
+
+
 def _after_padding(config: dict[str, Any]) -> int:
     """The row of the first position: rows up to that of the padding are not used."""
     padding = config.get("pad_token_id")
@@ -203,6 +270,9 @@ FAMILIES = {
     "mistral": Family(_decoder, _DECODER, ("", "model.")),
     "qwen2": Family(_qwen2, _DECODER, ("", "model.")),
     "qwen3": Family(_qwen3, _DECODER, ("", "model.")),
+    "vit": Family(_vit, _VIT, ("", "vit.")),
+    "clip": Family(_clip, _CLIP, ("",)),
+    "clip_vision_model": Family(_clip, _CLIP, ("",)),
 }
 """Models by the ``model_type`` of their ``config.json``."""
 
@@ -252,6 +322,7 @@ def sources(kind: str, shapes: Params, stored: Iterable[str]) -> dict[str, Sourc
             path = ".".join(key.key for key in keys)
             module, _, last = path.rpartition(".")
             name = f"{prefix}{family.names[module]}.{_LEAVES[last]}"
+            name = name.partition("!")[0]
             stacked = "{}" in name
             rank = len(leaf.shape) - stacked
             axes = _AXES.get((last, rank), tuple(range(rank)))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from recjax.encoders._checkpoint import Placement, read_params, weight_files
 from recjax.encoders._hugging_face import make_tower, sources
+from recjax.encoders._images import read_preprocessing
 from recjax.encoders._texts import read_tokenizer
 from recjax.encoders._types import Loaded
 
@@ -98,7 +99,9 @@ def load(
         tower = make_tower(config)
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'}: {error}") from None
-    tower = dataclasses.replace(tower, **_sentence_settings(folder, tower))
+    is_text = hasattr(tower, "vocabulary")
+    settings = _sentence_settings if is_text else _image_settings
+    tower = dataclasses.replace(tower, **settings(folder, tower))
     shapes = jax.eval_shape(tower.init, jax.random.key(0))
     params = read_params(
         folder,
@@ -107,6 +110,8 @@ def load(
         dtype=dtype,
         sharding=sharding,
     )
+    if not is_text:
+        return Loaded(tower, params, None)
     tokenizer = read_tokenizer(folder, vocabulary=tower.vocabulary)
     return Loaded(tower, params, tokenizer)
 
@@ -161,6 +166,21 @@ def _sentence_settings(folder: Path, tower: Any) -> dict[str, Any]:
             # Without a limit, tokenizers say 1e30.
             length = int(min(length, value))
     return settings | {"length": length}
+
+
+def _image_settings(folder: Path, tower: Any) -> dict[str, Any]:
+    """What is done to an image before."""
+    file = folder / "preprocessor_config.json"
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: it says how images are prepared")
+    try:
+        found = read_preprocessing(_read_json(file))
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(f"{file} is not read: {error}") from None
+    size = found.crop or found.size
+    if size != (tower.image, tower.image):
+        raise ValueError(f"{file} makes images of {size}, the model has {tower.image}")
+    return {"preprocessing": found}
 
 
 def _pooling(file: Path) -> str:

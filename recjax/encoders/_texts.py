@@ -14,8 +14,9 @@ from recjax.encoders._types import TextTower, Tokens
 from recjax.types import Params
 
 # Columns of the compiled programs; longer texts take the next multiple of the last.
-_WIDTHS = (8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-_BATCH_TOKENS = 4096
+_WIDTHS = (*range(4, 33, 4), *range(40, 65, 8), 80, 96, 112, 128, 160, 192, 224, 256)
+# More fall out of the caches of a CPU, fewer leave an accelerator idle.
+_CPU_TOKENS, _OTHER_TOKENS = 2048, 16384
 
 
 def read_tokenizer(folder: Path, *, vocabulary: int) -> Any:
@@ -96,7 +97,7 @@ def encode_texts(
     texts: Sequence[str],
     *,
     length: int | None = None,
-    batch_tokens: int = _BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> np.ndarray:
     """Vectors of texts, in their order; see `encode_batches`.
 
@@ -107,7 +108,7 @@ def encode_texts(
       texts: n of them.
       length: tokens of the longest text, the rest of which is cut; None for the
         tower's own.
-      batch_tokens: tokens of a batch, with padding.
+      batch_tokens: tokens of a batch, with padding; None for what suits the device.
 
     Returns:
       ``[n, D]`` float32, on the host; zeros for a text without any token.
@@ -130,7 +131,7 @@ def encode_batches(
     texts: Sequence[str],
     *,
     length: int | None = None,
-    batch_tokens: int = _BATCH_TOKENS,
+    batch_tokens: int | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Vectors of texts as they are done, the longest texts first.
 
@@ -143,7 +144,7 @@ def encode_batches(
       tokenizer: as in `Loaded`.
       texts: n of them.
       length: as for `encode_texts`.
-      batch_tokens: tokens of a batch, with padding.
+      batch_tokens: tokens of a batch, with padding; None for what suits the device.
 
     Yields:
       Places of some texts, and their vectors ``[B, D]`` float32, on the host.
@@ -153,6 +154,9 @@ def encode_batches(
     """
     rows = _rows(tokenizer, texts, tower.length if length is None else length)
     waiting: list[tuple[np.ndarray, jax.Array]] = []
+    if batch_tokens is None:
+        on_cpu = jax.default_backend() == "cpu"
+        batch_tokens = _CPU_TOKENS if on_cpu else _OTHER_TOKENS
     for places, tokens in _batches(rows, batch_tokens):
         waiting.append((places, _encode(tower, params, tokens)))
         # The next ones are on their way while this one is computed.
@@ -228,7 +232,9 @@ def _batches(
         width = _width(len(rows[order[start]]))
         height = max(1, batch_tokens // width)
         at = order[start : start + height]
-        yield at, _padded([rows[place] for place in at], width, height)
+        # The last batch is the smallest power of two that it fits, for few shapes.
+        full = min(height, 1 << (len(at) - 1).bit_length())
+        yield at, _padded([rows[place] for place in at], width, full)
         start += height
 
 
