@@ -41,7 +41,7 @@ def matching(params: Params, patterns: Sequence[str]) -> list[str]:
       >>> matching(params, ["*.kernel", "words"])
       ['layers.query.kernel', 'words']
     """
-    paths = [".".join(path) for path in flatten_dict(params)]
+    paths = [".".join(path) for path in _flat(params)]
     for pattern in patterns:
         if not any(fnmatchcase(path, pattern) for path in paths):
             some = ", ".join(paths[:20])
@@ -82,7 +82,7 @@ def init_lora(
     """
     if rank < 1:
         raise ValueError(f"rank {rank} must be at least 1")
-    flat = flatten_dict(params)
+    flat = _flat(params)
     lora: dict[_Path, jax.Array] = {}
     for number, name in enumerate(matching(params, targets)):
         path = tuple(name.split("."))
@@ -120,7 +120,7 @@ def merge_lora(params: Params, lora: Params, *, scale: float = 1.0) -> Params:
       >>> merge_lora({"kernel": jnp.array([[1.0]])}, lora, scale=0.5)["kernel"].tolist()
       [[4.0]]
     """
-    factors = flatten_dict(lora)
+    factors = _flat(lora)
     changes = {
         path[:-1]: scale * (a @ factors[*path[:-1], "b"])
         for path, a in factors.items()
@@ -147,7 +147,7 @@ def init_delta(params: Params, targets: Sequence[str]) -> Params:
       >>> init_delta({"words": jnp.ones(2), "norm": jnp.ones(1)}, ["norm"])
       {'norm': Array([0.], dtype=float32)}
     """
-    flat = flatten_dict(params)
+    flat = _flat(params)
     paths = [tuple(name.split(".")) for name in matching(params, targets)]
     return unflatten_dict({path: jnp.zeros(flat[path].shape) for path in paths})
 
@@ -169,7 +169,7 @@ def add_delta(params: Params, delta: Params) -> Params:
       >>> add_delta({"norm": jnp.ones(1), "words": 3}, {"norm": jnp.ones(1)})
       {'norm': Array([2.], dtype=float32), 'words': 3}
     """
-    return _add(params, flatten_dict(delta))
+    return _add(params, _flat(delta))
 
 
 def path_mask(params: Params, patterns: Sequence[str]) -> Any:
@@ -190,7 +190,7 @@ def path_mask(params: Params, patterns: Sequence[str]) -> Any:
       {'norm': {'scale': True}, 'words': False}
     """
     chosen = set(matching(params, patterns))
-    flat = {path: ".".join(path) in chosen for path in sorted(flatten_dict(params))}
+    flat = {path: ".".join(path) in chosen for path in sorted(_flat(params))}
     return unflatten_dict(flat)
 
 
@@ -224,8 +224,12 @@ def train_only(
     return optax.partition({"trained": optimizer, "frozen": optax.set_to_zero()}, label)
 
 
+def _flat(params: Params) -> dict[_Path, Any]:
+    return dict(flatten_dict(params))
+
+
 def _add(params: Params, changes: dict[_Path, jax.Array]) -> Params:
-    flat = flatten_dict(params)
+    flat = _flat(params)
     for path, change in changes.items():
         name = ".".join(path)
         if path not in flat:

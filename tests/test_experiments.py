@@ -7,7 +7,16 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _compare, _results, _table, movielens_text, report, worked_case
+from experiments import (
+    _compare,
+    _results,
+    _table,
+    movielens_language,
+    movielens_language_picture,
+    movielens_text,
+    report,
+    worked_case,
+)
 from experiments._problem import Problem, merge_valid
 from experiments._rows import Row, Table, configured, product
 from recjax.data import load, split, synthetic, write
@@ -405,3 +414,69 @@ def test_rows_of_movielens_text_are_scored_warm_and_cold(tmp_path):
     assert "warm recall@20" in report.section(found)
     with pytest.raises(ValueError, match="not retrained"):
         problem.context(rows["Popular"], merged=True)
+
+
+def test_rows_of_movielens_language_rank_all_films_together(tmp_path):
+    rng = np.random.default_rng(0)
+    pairs = Interactions(*np.unique(rng.integers(0, (20, 40), (500, 2)), axis=0).T)
+    pairs = pairs._replace(times=rng.permutation(pairs.num_rows))
+    vectors = rng.normal(size=(40, 6)).astype(np.float32)
+    case = movielens_text.make_case(pairs, vectors, seed=0)
+    rows, short = movielens_language.ROWS, Training(epochs=1, batch_size=128)
+    names = ["Popular", "Text sum", "One block"]
+    small = {name: rows[name]._replace(training=short) for name in names}
+    table = movielens_language.TABLE._replace(rows=small)
+    texts = [f"film {number}" for number in range(40)]
+    problem = movielens_language.LanguageProblem(table, case, texts)
+    # A film keeps its text and its vector, whatever its new number.
+    now = np.asarray(case.context.features["text"].values)
+    for old, new in enumerate(case.order):
+        assert problem._texts[new] == texts[old]
+        np.testing.assert_array_equal(now[new], vectors[old])
+    _, context = problem.context(small["One block"], merged=False)
+    histories = jax.device_get(context.prepared["histories"])
+    user = int(np.argmax(np.bincount(case.train.users)))
+    own = case.train.users == user
+    expected = case.train.items[own][np.argsort(case.train.times[own])][-20:]
+    kept = histories.items[user][histories.present[user]]
+    np.testing.assert_array_equal(kept, expected)
+    out = tmp_path / "language.json"
+    found = _table.run_table(table, problem, seeds=1, out=out)
+    assert set(found["rows"]) == set(names)
+    model = small["Popular"].model
+    params = model.solve(case.context)
+    every = [set() for _ in range(20)]
+    for part in ("warm", "cold"):
+        pointer, items = case.targets[part]
+        for user in range(20):
+            every[user] |= set(items[pointer[user] : pointer[user + 1]].tolist())
+    state = model.embed(params, case.context)
+    scores = np.array(
+        model.score(params, state, np.arange(20), np.arange(40)), np.float64
+    )
+    recalls = []
+    for user in _results.read_values(out)["Popular/user"]:
+        begin, end = np.asarray(case.context.seen.pointer)[user : user + 2]
+        scores[user, np.asarray(case.context.seen.items)[begin:end]] = -np.inf
+        best = set(np.argsort(-scores[user], kind="stable")[:20].tolist())
+        recalls.append(len(best & every[user]) / len(every[user]))
+    assert found["rows"]["Popular"]["mean"]["all recall@20"] == pytest.approx(
+        np.mean(recalls)
+    )
+    assert "all ndcg@20" in report.section(found)
+
+
+def test_numbers_below_the_picture():
+    rng = np.random.default_rng(0)
+    graph = rng.normal(size=(80, 4))
+    graph /= np.linalg.norm(graph, axis=1, keepdims=True)
+    apart = movielens_language_picture.Clouds(graph, -graph)
+    together = movielens_language_picture.Clouds(graph, graph)
+    apart, together = map(movielens_language_picture.numbers, (apart, together))
+    assert apart["alignment"] == pytest.approx(4)
+    assert together["alignment"] == pytest.approx(0)
+    assert apart["uniformity of text"] == pytest.approx(together["uniformity of graph"])
+    texts = rng.normal(size=(80, 3))
+    true = rng.normal(size=(3, 4))
+    found = movielens_language_picture.nearest_map(texts, texts @ true, ridge=1e-9)
+    np.testing.assert_allclose(found, true, atol=1e-6)

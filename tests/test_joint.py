@@ -176,8 +176,8 @@ def test_what_does_not_fit_is_refused(small, folder, tmp_path, capsys):
     assert call("train", small, "--model", "lightgcn", *words) == 2
     error = capsys.readouterr().err
     assert "LightGCN trains no language model, hybrid does" in error
-    assert train(small, folder, tmp_path / "x", "--encoder-fields", "title") == 2
-    assert "title" in capsys.readouterr().err
+    assert train(small, folder, tmp_path / "x", "--encoder-fields", "name") == 2
+    assert "name" in capsys.readouterr().err
     assert train(small, tmp_path / "nowhere", tmp_path / "x") == 2
     assert "there is no model at" in capsys.readouterr().err
     assert (

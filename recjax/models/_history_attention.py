@@ -8,8 +8,14 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 
-from recjax.layers import graph_attention, sequence_attention, transformer_block
+from recjax.layers import (
+    graph_attention,
+    init_transformer_block,
+    sequence_attention,
+    transformer_block,
+)
 from recjax.models._nodes import newcomer_graph, node_counts
+from recjax.models._text_table import Sharing
 from recjax.types import Context, Interactions, ItemLists, Params
 
 
@@ -71,12 +77,33 @@ def last_items(lists: ItemLists, *, length: int) -> Histories:
     return Histories(jnp.where(present, taken, 0).astype(jnp.int32), present)
 
 
+def init_blocks(key: jax.Array, sharing: Sharing, dim: int) -> Params:
+    """Parameters of the block over neighbours, and of the one along histories.
+
+    Args:
+      key: a PRNG key.
+      sharing: ``"shared"`` makes one for both, ``"own"`` two, ``"none"`` none.
+      dim: D; the hidden layer of a block is twice as wide.
+
+    Returns:
+      ``{"block", "history_block", "history_gate"}`` or a part of it; the gate of what
+      users get from their histories is 0.
+    """
+    names = {"none": (), "shared": ("block",), "own": ("block", "history_block")}
+    keys = jax.random.split(key)
+    blocks = {
+        name: init_transformer_block(one, dim, 2 * dim)
+        for name, one in zip(names[sharing], keys, strict=False)
+    }
+    return blocks | ({"history_gate": jnp.zeros(())} if blocks else {})
+
+
 def neighbour_block(
     params: Params, graph: jraph.GraphsTuple, nodes: jax.Array, *, heads: int
 ) -> jax.Array:
     """A `transformer_block` of nodes ``[N, D]`` that attend to their neighbours."""
     attend = functools.partial(graph_attention, graph)
-    return transformer_block(params, nodes, attend, heads=heads)
+    return transformer_block(params["block"], nodes, attend, heads=heads)
 
 
 def newcomer_block(
@@ -91,7 +118,7 @@ def newcomer_block(
     """`neighbour_block` of newcomers who attend to the items of their lists.
 
     Args:
-      params: from `init_transformer_block`.
+      params: from `init_blocks`.
       users: ``[B, D]``, theirs.
       nodes: ``[N, D]``, of the graph that they join.
       context: the training data.
@@ -109,12 +136,13 @@ def newcomer_block(
 def history_block(
     params: Params, items: jax.Array, histories: Histories, *, heads: int
 ) -> jax.Array:
-    """A `transformer_block` along histories: the vectors ``[B, D]`` of the last steps.
+    """A `transformer_block` along histories: the vectors of the last steps, gated.
 
     A step attends to itself and those before; nothing else says where it stands.
+    The gate is one number that begins at 0: the last item alone would say little.
 
     Args:
-      params: from `init_transformer_block`.
+      params: from `init_blocks`.
       items: ``[I, D]``.
       histories: of B users; one without any gets 0.
       heads: of the attention.
@@ -128,5 +156,7 @@ def history_block(
         return sequence_attention(queries, keys, values, where=present, causal=True)
 
     steps = jnp.where(present[..., None], items[histories.items], 0)
-    steps = transformer_block(params, steps, attend, heads=heads)
-    return jnp.where(present[:, -1:], steps[:, -1], 0)
+    block = params.get("history_block", params["block"])
+    steps = transformer_block(block, steps, attend, heads=heads)
+    last = jnp.where(present[:, -1:], steps[:, -1], 0)
+    return params["history_gate"] * last

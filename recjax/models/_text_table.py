@@ -17,28 +17,35 @@ from recjax.models._texts import masked
 from recjax.types import Feature, Params
 
 Fusion: TypeAlias = Literal["sum", "gated", "concat", "apart"]
+Sharing: TypeAlias = Literal["none", "own", "shared"]
 
 
-def init_text_table(key: jax.Array, fusion: Fusion, width: int, dim: int) -> Params:
-    """Parameters of `text_table`.
+def init_text_table(
+    key: jax.Array, fusion: Fusion, width: int, dim: int, *, skip: Sharing = "none"
+) -> Params:
+    """Parameters of `text_table` and `past_graph`.
 
     Args:
       key: a PRNG key.
-      fusion: as there.
+      fusion: as in the first.
       width: F of the texts.
       dim: D of the result.
+      skip: as in the second.
 
     Returns:
       ``{"project": [F, D]}``, or ``[F, D / 2]`` to stand apart, by Glorot; those of
-      `fuse_gated` or `fuse_concat` under ``"fuse"``.
+      `fuse_gated` or `fuse_concat` under ``"fuse"``; and ``{"skip": [F, D]}`` where it
+      has its own.
     """
-    widths = {"table": dim, "text": width}
+    table_key, skip_key = jax.random.split(key)
+    glorot, widths = nn.initializers.glorot_uniform(), {"table": dim, "text": width}
+    own = {"skip": glorot(skip_key, (width, dim))} if skip == "own" else {}
     if fusion == "gated":
-        return {"fuse": init_fuse_gated(key, widths, dim)}
+        return own | {"fuse": init_fuse_gated(table_key, widths, dim)}
     if fusion == "concat":
-        return {"fuse": init_fuse_concat(key, widths, dim)}
+        return own | {"fuse": init_fuse_concat(table_key, widths, dim)}
     wide = dim // 2 if fusion == "apart" else dim
-    return {"project": nn.initializers.glorot_uniform()(key, (width, wide))}
+    return own | {"project": glorot(table_key, (width, wide))}
 
 
 def text_table(
@@ -73,3 +80,37 @@ def text_table(
     if fusion == "apart":
         return jnp.concatenate([table[:, : table.shape[1] // 2], projected], axis=1)
     return fuse_sum({"table": table, "text": projected})
+
+
+def past_graph(
+    params: Params,
+    skip: Sharing,
+    vectors: jax.Array,
+    text: Feature,
+    *,
+    rows: jax.Array | None = None,
+) -> jax.Array:
+    """Vectors of items behind the graph, with what the text adds there, ``P' x_i``.
+
+    Args:
+      params: from `init_text_table`.
+      skip: ``"none"`` adds nothing, ``"own"`` by a projection of its own, ``"shared"``
+        by the one that brings the text into the graph.
+      vectors: ``[..., D]``.
+      text: ``[I, F]``.
+      rows: ``[...]``, whose vectors they are; None for those of all items.
+
+    Returns:
+      ``[..., D]``.
+
+    Examples:
+      >>> text = Feature(jnp.array([[2.0], [9.0]]), jnp.array([True, False]))
+      >>> params = {"project": jnp.array([[3.0]])}
+      >>> past_graph(params, "shared", jnp.ones((2, 1)), text).tolist()
+      [[7.0], [1.0]]
+    """
+    if skip == "none":
+        return vectors
+    values, present = text if rows is None else (text.values[rows], text.present[rows])
+    kernel = params["project" if skip == "shared" else "skip"]
+    return vectors + jnp.where(present[..., None], values @ kernel, 0)

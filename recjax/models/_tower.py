@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from recjax.adapters import add_delta, init_delta, init_lora, merge_lora
-from recjax.types import Batch, Context, Params, prepared
+from recjax.types import Batch, Context, Feature, Params, prepared
 
 
 class Tower(Protocol):
@@ -137,14 +137,18 @@ class Tuned:
         bank = self.vectors(changes, context)
         return context._replace(prepared=context.prepared | {"bank": bank})
 
-    def in_step(self, changes: Params, context: Context, batch: Batch) -> jax.Array:
-        """Vectors ``[I, F]`` of all items in a step, by the schedule."""
-        if self.refreshed == "all":
-            return self.vectors(changes, context)
+    def texts(
+        self, changes: Params, context: Context, batch: Batch | None = None
+    ) -> Feature:
+        """Vectors ``[I, F]`` of all items; in a step, by the schedule."""
         num_items = context.item_counts.shape[0]
+        present = jnp.ones(num_items, bool)
+        if batch is None or self.refreshed == "all":
+            return Feature(self.vectors(changes, context), present)
         # For padding, and an item that is there twice, a row that is nobody's.
         rows = jnp.where(batch.weight > 0, batch.items, num_items)
         rows = rows[: self.rows or None]
         rows = jnp.unique(rows, size=len(rows), fill_value=num_items)
         fresh = self.vectors(changes, context, rows)
-        return prepared(context, "bank").at[rows].set(fresh, mode="drop")
+        bank = prepared(context, "bank").at[rows].set(fresh, mode="drop")
+        return Feature(bank, present)

@@ -1,23 +1,22 @@
 """A large model and a graph model in one: texts, a tower, a graph, what they share."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from recjax.layers import init_transformer_block, propagate, propagate_rows
+from recjax.layers import propagate, propagate_rows
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._history_attention import (
     history_block,
+    init_blocks,
     last_items,
     neighbour_block,
     newcomer_block,
     with_histories,
 )
 from recjax.models._nodes import (
-    add_to_items,
     batch_nodes,
     comparable,
     init_nodes,
@@ -27,12 +26,19 @@ from recjax.models._nodes import (
     split_batch,
     split_nodes,
 )
-from recjax.models._text_table import Fusion, init_text_table, text_table
-from recjax.models._texts import item_texts, masked, text_width
+from recjax.models._text_table import (
+    Fusion,
+    Sharing,
+    init_text_table,
+    past_graph,
+    text_table,
+)
+from recjax.models._texts import item_texts, text_width
 from recjax.models._tower import Tuned, with_tower
 from recjax.objectives import Objective, Softmax
 from recjax.types import (
     Batch,
+    BatchVectors,
     Context,
     Embeddings,
     Feature,
@@ -73,8 +79,8 @@ class Hybrid:
       has a P' of its own.
     - ``attention="shared"``: one transformer block lets every node attend to its
       neighbours in the graph, and every user along the history; a user's vector is the
-      sum of both.  ``"own"`` has two blocks.  Histories are by time where
-      `with_histories` gave them to the context; a newcomer's is by item id.
+      sum of both, the second gated.  ``"own"`` has two blocks.  Histories are by time
+      where `with_histories` gave them to the context; a newcomer's is by item id.
 
     Examples:
       >>> import jax
@@ -98,9 +104,9 @@ class Hybrid:
     """The tower, and what of it is learned."""
     fusion: Fusion = "sum"
     """How text and table become one, see `text_table`."""
-    skip: Literal["none", "own", "shared"] = "none"
+    skip: Sharing = "none"
     """Whether the text also goes past the graph, and by which projection."""
-    attention: Literal["none", "own", "shared"] = "none"
+    attention: Sharing = "none"
     """Whether transformer blocks follow the propagation, and whether they are one."""
     history: int = 20
     """Items of a user's history that is attended along, the last ones."""
@@ -150,7 +156,7 @@ class Hybrid:
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """Users from N(0, init_scale^2), items 0, kernels by Glorot."""
-        keys = jax.random.split(key, 5)
+        keys = jax.random.split(key, 3)
         params = init_nodes(key, spec, self.dim, scale=self.init_scale)
         first, last = spec.num_users, spec.num_users + spec.num_items
         params["nodes"] = params["nodes"].at[first:last].set(0.0)
@@ -159,17 +165,8 @@ class Hybrid:
         else:
             width = self.text.tower.dim
             params["tower"] = self.text.init(keys[0])
-        params |= init_text_table(keys[1], self.fusion, width, self.dim)
-        if self.skip == "own":
-            glorot = nn.initializers.glorot_uniform()
-            params["skip"] = glorot(keys[2], (width, self.dim))
-        if self.attention != "none":
-            blocks = {"block": keys[3]}
-            if self.attention == "own":
-                blocks["history_block"] = keys[4]
-            for name, one in blocks.items():
-                params[name] = init_transformer_block(one, self.dim, 2 * self.dim)
-        return params
+        params |= init_text_table(keys[1], self.fusion, width, self.dim, skip=self.skip)
+        return params | init_blocks(keys[2], self.attention, self.dim)
 
     def _text(
         self, params: Params, context: Context, batch: Batch | None = None
@@ -177,11 +174,7 @@ class Hybrid:
         """The x of all items; in a step, by the tower's schedule."""
         if self.text.tower is None:
             return item_texts(context, self.feature)
-        if batch is None:
-            values = self.text.vectors(params["tower"], context)
-        else:
-            values = self.text.in_step(params["tower"], context, batch)
-        return Feature(values, jnp.ones(len(values), bool))
+        return self.text.texts(params["tower"], context, batch)
 
     def _start(self, params: Params, context: Context, text: Feature) -> jax.Array:
         """E^0, ``[N, D]``."""
@@ -191,34 +184,22 @@ class Hybrid:
         fused = text_table(params, self.fusion, table, text)
         return nodes.at[num_users : num_users + num_items].set(fused)
 
-    def _attended(self, params: Params, context: Context, nodes: jax.Array) -> Any:
-        """H of all nodes, and after the attention over neighbours, if there is one."""
+    def _nodes(self, params: Params, context: Context, nodes: jax.Array) -> jax.Array:
+        """H of all nodes, after the attention over neighbours if there is one."""
         nodes = propagate(context.graph, nodes, depth=self.layers)
         if self.attention == "none":
             return nodes
-        return neighbour_block(params["block"], context.graph, nodes, heads=self.heads)
-
-    def _past(self, params: Params, text: Feature) -> jax.Array | float:
-        """What the text adds to items behind the graph, ``P' x``."""
-        if self.skip == "none":
-            return jnp.zeros((len(text.values), self.dim))
-        kernel = params["project" if self.skip == "shared" else "skip"]
-        return masked(text.values @ kernel, text.present)
-
-    def _of_history(self, params: Params, items: jax.Array, histories: Any) -> Any:
-        """What users ``[B, D]`` have of their histories."""
-        block = params.get("history_block", params["block"])
-        return history_block(block, items, histories, heads=self.heads)
+        return neighbour_block(params, context.graph, nodes, heads=self.heads)
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """Vectors of all users and items, of unit length under a cosine objective."""
         text = self._text(params, context)
-        nodes = self._attended(params, context, self._start(params, context, text))
+        nodes = self._nodes(params, context, self._start(params, context, text))
         users, items = split_nodes(nodes, context)
         if self.attention != "none":
             histories = prepared(context, "histories")
-            users += self._of_history(params, items, histories)
-        items += self._past(params, text)
+            users += history_block(params, items, histories, heads=self.heads)
+        items = past_graph(params, self.skip, items, text)
         return comparable(self.objective, Embeddings(users, items))
 
     def fold_in(
@@ -230,11 +211,11 @@ class Hybrid:
         if self.attention != "none":
             smooth = propagate(context.graph, nodes, depth=self.layers)
             users = newcomer_block(
-                params["block"], users, smooth, context, histories, heads=self.heads
+                params, users, smooth, context, histories, heads=self.heads
             )
-            items = split_nodes(self._attended(params, context, nodes), context).items
+            items = split_nodes(self._nodes(params, context, nodes), context).items
             lists = last_items(histories, length=self.history)
-            users += self._of_history(params, items, lists)
+            users += history_block(params, items, lists, heads=self.heads)
         return state._replace(users=comparable(self.objective, users))
 
     def loss(
@@ -246,18 +227,21 @@ class Hybrid:
         rows, nodes = batch_nodes(context, batch), self._start(params, context, text)
         if self.attention == "none":
             vectors = propagate_rows(context.graph, nodes, rows, depth=self.layers)
-            vectors = split_batch(vectors, batch)
+            users, items, negatives = split_batch(vectors, batch)
         else:
-            nodes = self._attended(params, context, nodes)
-            vectors = split_batch(nodes[rows], batch)
-            of_batch = jax.tree.map(
-                lambda x: x[batch.users], prepared(context, "histories")
-            )
-            items = split_nodes(nodes, context).items
-            more = self._of_history(params, items, of_batch)
-            vectors = vectors._replace(users=vectors.users + more)
-        vectors = add_to_items(vectors, self._past(params, text), batch)
-        learned = split_batch(params["nodes"][rows], batch)
+            nodes = self._nodes(params, context, nodes)
+            users, items, negatives = split_batch(nodes[rows], batch)
+            histories = prepared(context, "histories")
+            of_batch = jax.tree.map(lambda x: x[batch.users], histories)
+            all_items = split_nodes(nodes, context).items
+            users += history_block(params, all_items, of_batch, heads=self.heads)
+        items = past_graph(params, self.skip, items, text, rows=batch.items)
+        negatives = past_graph(params, self.skip, negatives, text, rows=batch.negatives)
         return objective_with_l2(
-            self.objective, vectors, learned, context, batch, l2=self.l2
+            self.objective,
+            BatchVectors(users, items, negatives),
+            split_batch(params["nodes"][rows], batch),
+            context,
+            batch,
+            l2=self.l2,
         )
