@@ -162,9 +162,7 @@ def test_atomic_knowledge_and_links_are_prepared_with_nothing_lost(folder, tmp_p
     names += triples.nodes
     found = {
         (names[h], triples.names[r], names[t])
-        for h, r, t in zip(
-            triples.heads, triples.relations, triples.tails, strict=True
-        )
+        for h, r, t in zip(triples.heads, triples.relations, triples.tails, strict=True)
     }
     assert found == {
         ("i0", "directed_by", "entity:ann"),
