@@ -547,3 +547,67 @@ def test_a_full_disk_under_the_log(small, monkeypatch, tmp_path, at):
 def test_data_list(capsys):
     assert call("data", "list") == 0
     assert "movielens-small" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """Views and buys with times and genres, and a friendship."""
+    folder = tmp_path_factory.mktemp("shop")
+    lines = ["user,item,time,behavior"]
+    for user in range(12):
+        for step in range(6):
+            item = (user % 3) * 4 + step % 4
+            kind = "buy" if step > 3 else "view"
+            lines.append(f"u{user},i{item},{1000 * user + 30 * step},{kind}")
+    (folder / "rows.csv").write_text("\n".join(lines))
+    genres = [f"i{item},kind {item // 4}" for item in range(12)]
+    (folder / "items.csv").write_text("\n".join(["item,genre", *genres]))
+    (folder / "friends.csv").write_text("a,b\nu0,u1\nu0,stranger\n")
+    call(
+        "data", "prepare", str(folder / "rows.csv"), "--out", str(folder / "shop"),
+        "--items-file", str(folder / "items.csv"), "--split.strategy", "leave_one_out",
+        "--links-file", str(folder / "friends.csv"),
+    )  # fmt: skip
+    return str(folder / "shop")
+
+
+def test_typed_edges_from_files_to_an_explained_list(capsys, shop, tmp_path):
+    out = str(tmp_path / "run")
+    words = ("--model", "crgcn", "--model.dim", "8", *FAST, "--out", out)
+    assert call("train", shop, *words, "--relations", "all", "genre") == 0
+    config = json.loads(Path(out, "config.json").read_text())
+    assert config["relations"] == ["all", "genre"]
+    assert call("train", "--resume", "--out", out, "--epochs", "3") == 0
+    capsys.readouterr()
+    assert call("recommend", out, "--user", "u1", "--explain", "genre", "-k", "3") == 0
+    text = capsys.readouterr().out
+    assert "favours" in text and "genre=kind 1 0." in text
+    words = ("recommend", out, "--history", "i5", "--explain", "genre", "--json")
+    assert call(*words) == 0
+    line = json.loads(capsys.readouterr().out)
+    assert list(line["favours"]) == ["genre=kind 1"]
+    because = {entry["item"]: entry["because"] for entry in line["items"]}
+    assert because["i6"] == ["genre=kind 1"] and because["i0"] == []
+
+
+def test_closed_forms_read_typed_edges_too(capsys, shop, tmp_path):
+    out = str(tmp_path / "run")
+    words = ("--model", "co_visit", "--no-baselines", "--out", out)
+    weights = ("--model.weights", "1", "3", "--relations", "view", "buy")
+    assert call("train", shop, *words, *weights) == 0
+    assert call("recommend", out, "--user", "u1") == 0
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--relations", "veiw"), "no relation 'veiw'; did you mean 'view'"),
+        (("--relations", "genres"), "did you mean 'genre'"),
+        ((), "CRGCN needs typed edges"),
+    ],
+)
+def test_wrong_relations_cost_one_line(capsys, shop, tmp_path, words, message):
+    out = str(tmp_path / "run")
+    line = refused(capsys, "train", shop, "--model", "crgcn", *words, "--out", out)
+    assert message in line
+    assert not Path(out).exists()

@@ -139,4 +139,5 @@ def edge_attention(
     out = attend(
         scores, value, edges.senders, edges.receivers, edges.counts, edges.layout
     )
-    return out.reshape(len(nodes), width), features + scores @ params["write"].T
+    written = (scores @ params["write"].T).astype(features.dtype)
+    return out.reshape(len(nodes), width), features + written

@@ -86,6 +86,75 @@ def of_edges(rng, N, E):
     return x
 
 
+def edge_messages(x):
+    params, relation = x["params"], x["relation"]
+    counts = (x["weight"] != 0) & (relation >= 0) & (relation < R)
+    kernel = {name: params[name]["kernel"] for name in ("sender", "receiver")}
+    of_edges = np.zeros((len(relation), D))
+    for e in np.flatnonzero(counts):
+        total = dense(x["features"][e], params["edge"])
+        total = total + x["nodes"][x["senders"][e]] @ kernel["sender"]
+        total = total + x["nodes"][x["receivers"][e]] @ kernel["receiver"]
+        total = total + x["relations"][relation[e]] @ params["relation"]["kernel"]
+        of_edges[e] = relu(total)
+    out = dense(x["nodes"], params["self"])
+    for e in np.flatnonzero(counts):
+        out[x["receivers"][e]] += x["weight"][e] * of_edges[e]
+    return relu(out), x["relations"] @ params["next_relation"]["kernel"], of_edges
+
+
+def edge_attention(x):
+    params, relation, nodes = x["params"], x["relation"], x["nodes"]
+    counts = (x["weight"] != 0) & (relation >= 0) & (relation < R)
+    heads, width = params["query"].shape[1:]
+    query, key, value = (
+        np.einsum("nd,dhe->nhe", nodes, params[n]) for n in ("query", "key", "value")
+    )
+    of_relations = np.einsum("rd,dhe->rhe", x["relations"], params["key"])
+    out, scores = np.zeros((len(nodes), heads, width)), np.zeros((len(relation), heads))
+    for e in np.flatnonzero(counts):
+        both = key[x["senders"][e]] + of_relations[relation[e]]
+        scores[e] = (query[x["receivers"][e]] * both).sum(1) / np.sqrt(width)
+        scores[e] += x["features"][e] @ params["read"]
+    for i in range(len(nodes)):
+        mine = np.flatnonzero(counts & (x["receivers"] == i))
+        if len(mine):
+            share = np.exp(scores[mine] - scores[mine].max(0))
+            share = share / share.sum(0)
+            out[i] = np.einsum("eh,ehd->hd", share, value[x["senders"][mine]])
+    features = np.where(counts[:, None], x["features"], 0) + scores @ params["write"].T
+    return out.reshape(len(nodes), heads * width), features
+
+
+def of_typed_edges(init):
+    """Inputs with relation vectors and two numbers on each edge."""
+
+    def inputs(rng, N, E):
+        return make(
+            rng,
+            N,
+            E,
+            init,
+            relations=rng.normal(size=(R, F)),
+            features=rng.normal(size=(E, 2)),
+        )
+
+    return inputs
+
+
+typed = functools.partial(
+    row,
+    axes={
+        **graphs.AXES,
+        "params": "",
+        "relation": "E",
+        "relations": "",
+        "features": "E",
+    },
+    mask=Mask("weight", "E", covers=("features",)),
+)
+
+
 def hypergraph(rng, N, Q, m, init=None):
     """Node 2 has no hyperedge; every other is in one whose weight is not 0.
 
@@ -204,6 +273,38 @@ CASES = (
         out=("N", "E"),
         reference=lambda x: composed(x, np.subtract),
         mask=Mask("weight", "E", covers=("relations",)),
+    ),
+    typed(
+        name="edge_message_passing",
+        function=layers.edge_message_passing,
+        call=lambda x: layers.edge_message_passing(
+            x["params"],
+            graph(x, relation=x["relation"]),
+            x["nodes"],
+            x["relations"],
+            x["features"],
+        ),
+        make=of_typed_edges(
+            lambda key: layers.init_edge_message_passing(key, F, D, width_edge=2)
+        ),
+        out=("N", "", "E"),
+        reference=edge_messages,
+    ),
+    typed(
+        name="edge_attention",
+        function=layers.edge_attention,
+        call=lambda x: layers.edge_attention(
+            x["params"],
+            graph(x, relation=x["relation"]),
+            x["nodes"],
+            x["relations"],
+            x["features"],
+        ),
+        make=of_typed_edges(
+            lambda key: layers.init_edge_attention(key, F, 2, width_edge=2)
+        ),
+        out=("N", "E"),
+        reference=edge_attention,
     ),
     of_hyperedges(
         name="hypergraph_smooth",
