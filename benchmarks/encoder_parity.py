@@ -86,8 +86,9 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         "CLIPVisionModelWithProjection",
         _IMAGE | {"projection_dim": 10},
     ),
+    "clip_vision_model alone": ("CLIPVisionModel", _IMAGE),
 }
-"""The class of transformers and its configuration, by ``model_type``."""
+"""The class of transformers and its configuration, by ``model_type``, mostly."""
 
 
 def make_weights(shapes: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
@@ -172,10 +173,14 @@ def _theirs(kind: str) -> dict[str, Any]:
         write_model(Path(folder), saved, weights)
         model = cls.from_pretrained(folder).eval()
     with torch.no_grad():
-        if kind in ("vit", "clip_vision_model"):
+        if "image_size" in config:
             pixels = torch.tensor(make_images().transpose(0, 3, 1, 2).copy())
             out = model(pixel_values=pixels)
-            pooled = out.image_embeds if kind != "vit" else out.last_hidden_state[:, 0]
+            pooled = {
+                "ViTModel": lambda: out.last_hidden_state[:, 0],
+                "CLIPVisionModel": lambda: out.pooler_output,
+                "CLIPVisionModelWithProjection": lambda: out.image_embeds,
+            }[name]()
         else:
             ids, mask = make_tokens()
             real = torch.tensor(mask)

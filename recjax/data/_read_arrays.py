@@ -72,7 +72,9 @@ def read_npz(path: Path, target: str | None = None) -> Log:
     Parts called train, valid, test are a given split.  Any other part is a behaviour:
     its rows are training rows of that relation, and the rows of train, valid and test
     are of the target relation.  ``P_time`` (all parts or none) are unix seconds.
-    Every ``.npy`` file beside the archive is a table of item features.
+    Every ``.npy`` file beside the archive is a table of item features ``[I, F]``, of
+    whatever made it: images, texts, or audio (say, the mean log-mel spectrum or a
+    network's vector of each track in ``audio.npy``, which gives the feature ``audio``).
 
     Args:
       path: the archive.

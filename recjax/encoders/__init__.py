@@ -7,7 +7,9 @@ the layers stacked, and `load` reads both from a local folder::
     vectors = encoders.encode_texts(tower, params, tokenizer, ["Alien", "Up"])  # [2, D]
 
 Inside jitted functions, ``tower.encode(params, encoders.tokenize(...))`` is the same,
-with derivatives by all parameters.
+with derivatives by all parameters.  Audio has no tower here: a vector of each item by
+any other program, ``[I, F]``, is a feature as well, from a ``.npy`` file beside
+``interactions.npz`` or through `recjax.data.add_feature`.
 """
 
 from recjax.encoders._checkpoint import over_mesh

@@ -1,15 +1,11 @@
-"""What Hugging Face calls the parts of models: configurations and names of tensors."""
+"""Towers of the configurations that Hugging Face writes."""
 
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-import jax
-
-from recjax.encoders._checkpoint import Source
+from recjax.encoders._tensor_names import BERT, CLIP, DECODER, DISTILBERT, MPNET, VIT
 from recjax.encoders.bert import Bert
 from recjax.encoders.decoder import Decoder
 from recjax.encoders.vision_transformer import VisionTransformer
-from recjax.types import Params
 
 _ACTIVATIONS = {
     "gelu": "gelu",
@@ -19,94 +15,6 @@ _ACTIVATIONS = {
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",
-}
-# What its own parameters are called below a layer or at the top.
-_LEAVES = {"kernel": "weight", "embedding": "weight", "scale": "weight", "bias": "bias"}
-# A matrix is stored [out, in], a convolution [out, in, height, width].
-_AXES = {("kernel", 2): (1, 0), ("kernel", 4): (2, 3, 1, 0)}
-
-_BERT = {
-    "embeddings.word": "embeddings.word_embeddings",
-    "embeddings.position": "embeddings.position_embeddings",
-    "embeddings.token_type": "embeddings.token_type_embeddings",
-    "embeddings.norm": "embeddings.LayerNorm",
-    "layers.attention.query": "encoder.layer.{}.attention.self.query",
-    "layers.attention.key": "encoder.layer.{}.attention.self.key",
-    "layers.attention.value": "encoder.layer.{}.attention.self.value",
-    "layers.attention.output": "encoder.layer.{}.attention.output.dense",
-    "layers.attention_norm": "encoder.layer.{}.attention.output.LayerNorm",
-    "layers.inner": "encoder.layer.{}.intermediate.dense",
-    "layers.outer": "encoder.layer.{}.output.dense",
-    "layers.feed_forward_norm": "encoder.layer.{}.output.LayerNorm",
-}
-_MPNET = _BERT | {
-    "relative": "encoder.relative_attention_bias",
-    "layers.attention.query": "encoder.layer.{}.attention.attn.q",
-    "layers.attention.key": "encoder.layer.{}.attention.attn.k",
-    "layers.attention.value": "encoder.layer.{}.attention.attn.v",
-    "layers.attention.output": "encoder.layer.{}.attention.attn.o",
-    "layers.attention_norm": "encoder.layer.{}.attention.LayerNorm",
-}
-_DISTILBERT = {
-    name: "embeddings" + of.removeprefix("embeddings")
-    for name, of in _BERT.items()
-    if name.startswith("embeddings")
-} | {
-    "layers.attention.query": "transformer.layer.{}.attention.q_lin",
-    "layers.attention.key": "transformer.layer.{}.attention.k_lin",
-    "layers.attention.value": "transformer.layer.{}.attention.v_lin",
-    "layers.attention.output": "transformer.layer.{}.attention.out_lin",
-    "layers.attention_norm": "transformer.layer.{}.sa_layer_norm",
-    "layers.inner": "transformer.layer.{}.ffn.lin1",
-    "layers.outer": "transformer.layer.{}.ffn.lin2",
-    "layers.feed_forward_norm": "transformer.layer.{}.output_layer_norm",
-}
-
-_DECODER = {
-    "embeddings.word": "embed_tokens",
-    "layers.attention.query": "layers.{}.self_attn.q_proj",
-    "layers.attention.key": "layers.{}.self_attn.k_proj",
-    "layers.attention.value": "layers.{}.self_attn.v_proj",
-    "layers.attention.output": "layers.{}.self_attn.o_proj",
-    "layers.attention.query_norm": "layers.{}.self_attn.q_norm",
-    "layers.attention.key_norm": "layers.{}.self_attn.k_norm",
-    "layers.attention_norm": "layers.{}.input_layernorm",
-    "layers.feed_forward_norm": "layers.{}.post_attention_layernorm",
-    "layers.gate": "layers.{}.mlp.gate_proj",
-    "layers.up": "layers.{}.mlp.up_proj",
-    "layers.down": "layers.{}.mlp.down_proj",
-    "norm": "norm",
-}
-# Names that end in "!" are of tensors, not of modules.
-_VIT = {
-    "embeddings.patch": "embeddings.patch_embeddings.projection",
-    "embeddings.class": "embeddings.cls_token!",
-    "embeddings.position": "embeddings.position_embeddings!",
-    "layers.attention.query": "encoder.layer.{}.attention.attention.query",
-    "layers.attention.key": "encoder.layer.{}.attention.attention.key",
-    "layers.attention.value": "encoder.layer.{}.attention.attention.value",
-    "layers.attention.output": "encoder.layer.{}.attention.output.dense",
-    "layers.attention_norm": "encoder.layer.{}.layernorm_before",
-    "layers.feed_forward_norm": "encoder.layer.{}.layernorm_after",
-    "layers.inner": "encoder.layer.{}.intermediate.dense",
-    "layers.outer": "encoder.layer.{}.output.dense",
-    "norm": "layernorm",
-}
-_CLIP = {
-    "embeddings.patch": "vision_model.embeddings.patch_embedding",
-    "embeddings.class": "vision_model.embeddings.class_embedding!",
-    "embeddings.position": "vision_model.embeddings.position_embedding",
-    "embeddings.norm": "vision_model.pre_layrnorm",
-    "layers.attention.query": "vision_model.encoder.layers.{}.self_attn.q_proj",
-    "layers.attention.key": "vision_model.encoder.layers.{}.self_attn.k_proj",
-    "layers.attention.value": "vision_model.encoder.layers.{}.self_attn.v_proj",
-    "layers.attention.output": "vision_model.encoder.layers.{}.self_attn.out_proj",
-    "layers.attention_norm": "vision_model.encoder.layers.{}.layer_norm1",
-    "layers.feed_forward_norm": "vision_model.encoder.layers.{}.layer_norm2",
-    "layers.inner": "vision_model.encoder.layers.{}.mlp.fc1",
-    "layers.outer": "vision_model.encoder.layers.{}.mlp.fc2",
-    "norm": "vision_model.post_layernorm",
-    "projection": "visual_projection",
 }
 # What a file leaves out where it is as in the first model of its kind.
 _CLIP_DEFAULTS = {
@@ -126,7 +34,7 @@ class Family(NamedTuple):
 
     Attributes:
       make: from its configuration to the tower.
-      names: of modules, by ours; ``{}`` is the number of the layer.
+      names: of its tensors, see `recjax.encoders._tensor_names.sources`.
       prefixes: what may stand in front of all names, where the file is of a larger
         model.
     """
@@ -260,19 +168,19 @@ def _after_padding(config: dict[str, Any]) -> int:
 
 
 FAMILIES = {
-    "bert": Family(_bert, _BERT, ("", "bert.")),
-    "roberta": Family(_roberta, _BERT, ("", "roberta.")),
-    "xlm-roberta": Family(_roberta, _BERT, ("", "roberta.")),
-    "camembert": Family(_roberta, _BERT, ("", "roberta.")),
-    "mpnet": Family(_mpnet, _MPNET, ("", "mpnet.")),
-    "distilbert": Family(_distilbert, _DISTILBERT, ("", "distilbert.")),
-    "llama": Family(_decoder, _DECODER, ("", "model.")),
-    "mistral": Family(_decoder, _DECODER, ("", "model.")),
-    "qwen2": Family(_qwen2, _DECODER, ("", "model.")),
-    "qwen3": Family(_qwen3, _DECODER, ("", "model.")),
-    "vit": Family(_vit, _VIT, ("", "vit.")),
-    "clip": Family(_clip, _CLIP, ("",)),
-    "clip_vision_model": Family(_clip, _CLIP, ("",)),
+    "bert": Family(_bert, BERT, ("", "bert.")),
+    "roberta": Family(_roberta, BERT, ("", "roberta.")),
+    "xlm-roberta": Family(_roberta, BERT, ("", "roberta.")),
+    "camembert": Family(_roberta, BERT, ("", "roberta.")),
+    "mpnet": Family(_mpnet, MPNET, ("", "mpnet.")),
+    "distilbert": Family(_distilbert, DISTILBERT, ("", "distilbert.")),
+    "llama": Family(_decoder, DECODER, ("", "model.")),
+    "mistral": Family(_decoder, DECODER, ("", "model.")),
+    "qwen2": Family(_qwen2, DECODER, ("", "model.")),
+    "qwen3": Family(_qwen3, DECODER, ("", "model.")),
+    "vit": Family(_vit, VIT, ("", "vit.")),
+    "clip": Family(_clip, CLIP, ("", "vision_model.")),
+    "clip_vision_model": Family(_clip, CLIP, ("", "vision_model.")),
 }
 """Models by the ``model_type`` of their ``config.json``."""
 
@@ -300,41 +208,6 @@ def make_tower(config: dict[str, Any]) -> Any:
         raise ValueError(f"{error} is not said") from None
     except TypeError as error:
         raise ValueError(f"a value is of the wrong type ({error})") from None
-
-
-def sources(kind: str, shapes: Params, stored: Iterable[str]) -> dict[str, Source]:
-    """Where each parameter is stored.
-
-    Args:
-      kind: of the model, see `FAMILIES`.
-      shapes: of the parameters.
-      stored: names of the tensors in the files.
-
-    Returns:
-      Sources by path, joined by dots.
-    """
-    family = FAMILIES[kind]
-    stored = set(stored)
-
-    def name_all(prefix: str) -> dict[str, Source]:
-        found = {}
-        for keys, leaf in jax.tree_util.tree_flatten_with_path(shapes)[0]:
-            path = ".".join(key.key for key in keys)
-            module, _, last = path.rpartition(".")
-            name = f"{prefix}{family.names[module]}.{_LEAVES[last]}"
-            name = name.partition("!")[0]
-            stacked = "{}" in name
-            rank = len(leaf.shape) - stacked
-            axes = _AXES.get((last, rank), tuple(range(rank)))
-            count = leaf.shape[0] if stacked else 1
-            names = tuple(name.format(layer) for layer in range(count))
-            found[path] = Source(names, axes, stacked)
-        return found
-
-    def known(found: dict[str, Source]) -> int:
-        return sum(name in stored for source in found.values() for name in source.names)
-
-    return max((name_all(prefix) for prefix in family.prefixes), key=known)
 
 
 def _activation(name: str) -> str:

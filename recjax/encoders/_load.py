@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from recjax.encoders._checkpoint import Placement, read_params, weight_files
-from recjax.encoders._hugging_face import make_tower, sources
+from recjax.encoders._hugging_face import FAMILIES, make_tower
 from recjax.encoders._images import read_preprocessing
+from recjax.encoders._tensor_names import sources
 from recjax.encoders._texts import read_tokenizer
 from recjax.encoders._types import Loaded
 
@@ -102,11 +103,12 @@ def load(
     is_text = hasattr(tower, "vocabulary")
     settings = _sentence_settings if is_text else _image_settings
     tower = dataclasses.replace(tower, **settings(folder, tower))
+    family = FAMILIES[config["model_type"]]
     shapes = jax.eval_shape(tower.init, jax.random.key(0))
     params = read_params(
         folder,
         shapes,
-        lambda stored: sources(config["model_type"], shapes, stored),
+        lambda stored: sources(family.names, family.prefixes, shapes, stored),
         dtype=dtype,
         sharding=sharding,
     )
