@@ -192,3 +192,16 @@ def test_the_compiled_program_receives_what_the_formula_says(exchange):
     assert sum(received.values()) == expected_bytes(context, 32)
     assert ("f32[4000,32]" in text) == (exchange == "gather")
     assert imbalance(context)["edges"] == 1
+
+
+class WholeBatches(LightGCN):
+    """A model that does not say that its loss can be split."""
+
+    splits_batch = False
+
+
+def test_a_pmap_gives_other_models_the_whole_batch():
+    model = WholeBatches(dim=8, layers=1)
+    one, many = (train(model, where, 2) for where in (None, EVERYWHERE[0]))
+    for left, right in zip(one.records, many.records, strict=True):
+        np.testing.assert_allclose(left.losses["loss"], right.losses["loss"], rtol=1e-6)

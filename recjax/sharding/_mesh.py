@@ -52,7 +52,7 @@ def make_mesh(
       {'data': 1, 'model': 1}
     """
     devices = jax.devices() if devices is None else list(devices)
-    data = len(devices) // max(model, 1) if data is None else data
+    data = max(1, len(devices) // max(model, 1)) if data is None else data
     if data < 1 or model < 1 or data * model > len(devices):
         raise ValueError(
             f"a mesh of data={data}, model={model} needs {data * model} devices and at "

@@ -20,15 +20,15 @@ Exchange: TypeAlias = Literal["gather", "ring"]
 _AXIS = "model"
 
 
-class Ring(NamedTuple):
-    """Each device's edges by the device that holds their senders.
+class Turn(NamedTuple):
+    """Each device's edges from the part of the table that it has at one turn of a ring.
 
     Attributes:
-      take: ``[M, M, K]`` int32, place of an edge among those of its device; -1 where
-        there is none.
-      senders: ``[M, M, K]`` int32, row of the sender on the device that holds it.
-      receivers: ``[M, M, K]`` int32, row of the receiver among those of its device.
-      row_pointer: ``[M, M, R + 1]`` int32.
+      take: ``[M, K]`` int32, place of an edge among those of its device; -1 where there
+        is none.
+      senders: ``[M, K]`` int32, row of the sender in that part.
+      receivers: ``[M, K]`` int32, row of the receiver among those of its device.
+      row_pointer: ``[M, R + 1]`` int32.
     """
 
     take: Any
@@ -57,8 +57,8 @@ class Shards:
       shared: ``[M, M]`` int32, the row, among its own, to which a device adds the first
         sum of another one, whose edges begin in the middle of a receiver's; S for
         none.
-      ring: the edges by sender, for an exchange that never holds the whole table; None
-        gathers it.
+      ring: the edges by sender, turn s those from the part of s devices further on, for
+        an exchange that never holds the whole table; empty gathers it.
     """
 
     mesh: Mesh
@@ -67,7 +67,7 @@ class Shards:
     moves: dict[int, Any]
     order: Any
     shared: Any
-    ring: Ring | None = None
+    ring: tuple[Turn, ...] = ()
 
 
 def make_shards(
@@ -111,7 +111,7 @@ def make_shards(
     if np.any(np.diff(receivers) < 0):
         raise ValueError("edges must be sorted by receiver; sort them first")
     size, held = num_edges // parts, num_nodes // parts
-    ends = receivers.reshape(parts, size)
+    ends, ends_of = (x.reshape(parts, size) for x in (receivers, senders))
     low, high = ends[:, 0].astype(np.int64), ends[:, -1].astype(np.int64)
     rows = int((high - low).max()) + 1
     local = ends - low[:, None]
@@ -145,7 +145,6 @@ def make_shards(
         moves[shift] = move
         place += longest
     order[order < 0] = place
-    ring = _ring(senders.reshape(parts, size), local, held, rows)
     return Shards(
         mesh,
         low.astype(np.int32),
@@ -153,7 +152,7 @@ def make_shards(
         moves,
         order.astype(np.int32),
         shared,
-        ring if exchange == "ring" else None,
+        _ring(ends_of, local, held, rows) if exchange == "ring" else (),
     )
 
 
@@ -164,20 +163,22 @@ def _pointers(ids: np.ndarray, rows: int) -> np.ndarray:
     return np.array(found, np.int32).reshape(*ids.shape[:-1], rows + 1)
 
 
-def _ring(senders: np.ndarray, local: np.ndarray, held: int, rows: int) -> Ring:
-    parts = len(senders)
-    blocks = senders // held
-    width = max(1, max(int(np.bincount(b, minlength=parts).max()) for b in blocks))
-    shape = (parts, parts, width)
-    take = np.full(shape, -1, np.int32)
-    sender, receiver = np.zeros(shape, np.int32), np.full(shape, rows - 1, np.int32)
-    for m in range(parts):
-        for block in range(parts):
-            edges = np.flatnonzero(blocks[m] == block)
-            take[m, block, : len(edges)] = edges
-            sender[m, block, : len(edges)] = senders[m, edges] % held
-            receiver[m, block, : len(edges)] = local[m, edges]
-    return Ring(take, sender, receiver, _pointers(receiver, rows))
+def _ring(
+    senders: np.ndarray, local: np.ndarray, held: int, rows: int
+) -> tuple[Turn, ...]:
+    parts, turns = len(senders), []
+    for step in range(parts):
+        here = (np.arange(parts) + step) % parts
+        found = [np.flatnonzero(senders[m] // held == here[m]) for m in range(parts)]
+        shape = (parts, max(1, *map(len, found)))
+        take = np.full(shape, -1, np.int32)
+        sender, receiver = np.zeros(shape, np.int32), np.full(shape, rows - 1, np.int32)
+        for m, edges in enumerate(found):
+            take[m, : len(edges)] = edges
+            sender[m, : len(edges)] = senders[m, edges] % held
+            receiver[m, : len(edges)] = local[m, edges]
+        turns.append(Turn(take, sender, receiver, _pointers(receiver, rows)))
+    return tuple(turns)
 
 
 def sharded_sum(
@@ -206,12 +207,12 @@ def sharded_sum(
     def local(x, weight, senders, receivers, shards):
         shards = jax.tree.map(lambda a: a[0], shards)
         run = product(shards.row_pointer.shape[0] - 1)
-        if shards.ring is None:
+        if shards.ring:
+            out = _round(run, x, weight, shards.ring)
+        else:
             whole = jax.lax.all_gather(x, _AXIS, tiled=True)
             near = receivers - shards.first
             out = run(whole, weight, senders, near, shards.row_pointer)
-        else:
-            out = _round(run, x, weight, shards.ring)
         return _bring_home(out, shards)
 
     return jax.shard_map(
@@ -223,15 +224,16 @@ def sharded_sum(
     )(x, weight, senders, receivers, shards)
 
 
-def _round(run: Callable, x: jax.Array, weight: jax.Array, ring: Ring) -> jax.Array:
+def _round(
+    run: Callable, x: jax.Array, weight: jax.Array, ring: tuple[Turn, ...]
+) -> jax.Array:
     """The sums over all parts of the table, which pass by one after the other."""
-    parts, own = ring.take.shape[0], jax.lax.axis_index(_AXIS)
+    parts = len(ring)
     back = [(m, (m - 1) % parts) for m in range(parts)]
     out = jnp.zeros((), x.dtype)
-    for step in range(parts):
+    for step, (take, *edges) in enumerate(ring):
         # Sent on before it is used, so that the next is under way meanwhile.
         after = jax.lax.ppermute(x, _AXIS, back) if step + 1 < parts else x
-        take, *edges = jax.tree.map(lambda a, s=step: a[(own + s) % parts], ring)
         out += run(x, jnp.where(take < 0, 0, weight[take]), *edges)
         x = after
     return out
