@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from recjax.data import synthetic
 
@@ -97,7 +98,7 @@ def wait_until(
 
 def kill_one(
     folder: Path, processes: int, rng: random.Random, *, saving: bool
-) -> dict[str, float | int | str | bool]:
+) -> dict[str, Any]:
     """One start, one kill, and what became of the others."""
     run = folder / "run"
     before = whole_epochs(run)

@@ -152,15 +152,15 @@ def inspect(problem: Problem, parallel: Parallel, *, dim: int, batch_size: int) 
     state = init_state(model, adam, spec, jax.random.key(0), mesh=mesh)
     run: Any = make_epoch(model, adam, batch_size=batch_size, parallel=parallel)
     epoch = run.lower(state, context).compile()
-    memory, cost = epoch.memory_analysis(), product.cost_analysis()
+    memory, cost = epoch.memory_analysis(), product.cost_analysis() or {}
     return {
         "mesh": dict(mesh.shape),
         "exchange": parallel.exchange,
-        "edges": int(context.graph.senders.shape[0]),
+        "edges": 2 * problem.train.num_rows,
         "imbalance": imbalance(context),
-        "sum_bytes": sum(collective_bytes(product.as_text()).values()),
+        "sum_bytes": sum(collective_bytes(str(product.as_text())).values()),
         "sum_bytes_expected": expected_bytes(context, dim),
-        "step_bytes": collective_bytes(epoch.as_text()),
+        "step_bytes": collective_bytes(str(epoch.as_text())),
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "sum_operations": cost.get("flops"),

@@ -38,7 +38,7 @@ from recjax.options import (
     Train,
 )
 from recjax.plan import plan, plan_table
-from recjax.sharding import join, leave, read_parallel
+from recjax.sharding import join, leave_if_alone, read_parallel
 from recjax.training import Record, Training
 from recjax.types import Spec
 
@@ -160,13 +160,8 @@ def _train(options: Train) -> int:
     name = next(name for name, kind in MODELS.items() if type(options.model) is kind)
     _check_numbers(options.model)
     _check_numbers(options.training)
-    if options.coordinator is not None:
-        join(options.coordinator, options.num_processes, options.process_id)
-    elif (options.num_processes, options.process_id) != (None, None):
-        raise ValueError("--num-processes and --process-id need a --coordinator")
+    join(options.coordinator, options.num_processes, options.process_id)
     parallel = read_parallel(options.parallel)
-    if parallel is None and jax.process_count() > 1:
-        raise ValueError("several processes need --parallel pmap or a mesh")
     seed = options.training.seed
     label = Path(options.dataset).resolve().name or "dataset"
     out = options.out or Path("runs", f"{label}-{name}-{seed}")
@@ -196,7 +191,7 @@ def _train(options: Train) -> int:
             show(record)
 
     with (
-        _lost_peers(out),
+        leave_if_alone(out),
         _stop_signals() as stop,
         contextlib.ExitStack() as closing,
     ):
@@ -434,23 +429,6 @@ def _replace(model: Any, path: Sequence[str], part: Any) -> Any:
     if len(path) > 1:
         part = _replace(getattr(model, path[0]), path[1:], part)
     return dataclasses.replace(model, **{path[0]: part})
-
-
-@contextlib.contextmanager
-def _lost_peers(out: Path) -> Generator[None]:
-    """Ends at once where the other processes of a run are gone, instead of waiting."""
-    try:
-        yield
-    except Exception as error:
-        if jax.process_count() == 1:
-            raise
-        said = (
-            f"process {jax.process_index()} stops: {str(error).splitlines()[0][:300]}"
-        )
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            again = f"start all {jax.process_count()} again with --resume --out {out}"
-            said += f"; another one may be gone: {again}"
-        leave(said)
 
 
 @contextlib.contextmanager

@@ -64,3 +64,57 @@ def from_dict(data: dict[str, Any], types: Iterable[type]) -> Any:
         if key != "type"
     }
     return known[name](**values)
+
+
+def wrong_kind(config: Any) -> str | None:
+    """What is wrong with the first field that is no value of its default's kind.
+
+    Args:
+      config: a dataclass.
+
+    Returns:
+      A phrase; None where nothing is.
+
+    Examples:
+      >>> from recjax.models import MF
+      >>> wrong_kind(MF(dim="8"))
+      "dim is '8', a int before"
+    """
+    for field in dataclasses.fields(config):
+        value, default = getattr(config, field.name), field.default
+        if dataclasses.is_dataclass(value):
+            if (wrong := wrong_kind(value)) is not None:
+                return wrong
+        elif isinstance(default, bool | int | float | str):
+            kinds = (float, int) if isinstance(default, float) else (type(default),)
+            if type(value) not in kinds:
+                return f"{field.name} is {value!r}, a {type(default).__name__} before"
+        elif dataclasses.is_dataclass(default):
+            return f"{field.name} is {value!r}"
+    return None
+
+
+def differences(run: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """What a run has and what is asked of it, where that is not the same.
+
+    Args:
+      run: from `to_dict`.
+      asked: likewise.
+
+    Returns:
+      A phrase for each difference.
+
+    Examples:
+      >>> differences({"type": "MF", "dim": 8}, {"type": "MF", "dim": 4})
+      ['dim 8 where 4 is asked']
+    """
+    if run.get("type") != asked.get("type"):
+        return [f"{run['type']!r} where {asked['type']!r} is asked"]
+    lines = []
+    for name in sorted(run.keys() | asked.keys()):
+        old, new = run.get(name), asked.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(old, new)
+        elif old != new:
+            lines.append(f"{name} {old!r} where {new!r} is asked")
+    return lines

@@ -12,8 +12,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recjax import metrics as rank_metrics
-from recjax.chunks import chunk_scores, default_chunk_size, item_chunks
-from recjax.lists import contains, gather_rows, lengths
+from recjax.area import area_under_curve
+from recjax.lists import contains, lengths
 from recjax.ranking import rank
 from recjax.recommendation import check_users, embed, user_batches
 from recjax.recommendation import recommend as recommend
@@ -318,7 +318,17 @@ def _measure(
             shown = jnp.where(shown, items[:, :k], plan.num_items)
             exposure = exposure.at[index, shown].add(1, mode="drop")
     if "auc" in plan.metrics:
-        values["auc"] = _auc(model, params, state, seen, targets, users, plan)
+        values["auc"] = area_under_curve(
+            model,
+            params,
+            state,
+            seen,
+            targets,
+            users,
+            num_items=plan.num_items,
+            max_targets=plan.max_targets,
+            chunk_size=plan.chunk_size,
+        )
     return values, exposure
 
 
@@ -356,67 +366,3 @@ def _best_items(
         _, place = top_k(scores.T, plan.ks[-1])
         items = jnp.take_along_axis(items, place, axis=1)
     return items
-
-
-def _auc(
-    model: Scorer,
-    params: Params,
-    state: Any,
-    seen: ItemLists,
-    targets: ItemLists,
-    users: jax.Array,
-    plan: _Plan,
-) -> jax.Array:
-    """AUC ``[B]`` of each user against all items neither seen nor target."""
-    chunk_size = plan.chunk_size
-    if chunk_size is None:
-        chunk_size = default_chunk_size(users.shape[0], plan.num_items)
-    num_chunks, width, tail, ids_of = item_chunks(plan.num_items, chunk_size)
-    positives, is_positive = gather_rows(targets, users, plan.max_targets)
-    num_positive = lengths(targets, users)
-    # Not max_targets: a batch of users with few targets makes few passes.
-    num_targets = jnp.minimum(num_positive.max(), plan.max_targets)
-    rows = jnp.arange(users.shape[0])[:, None]
-
-    def scores_of(chunk):
-        ids = ids_of(chunk)
-        scores = chunk_scores(
-            model, params, state, seen, users, ids, plan.num_items, tail
-        )
-        return scores.T
-
-    def column_of(chunk):
-        column = positives - chunk * width
-        inside = is_positive & (column >= 0) & (column < width)
-        return jnp.where(inside, column, width), inside
-
-    def find(chunk, found):
-        column, inside = column_of(chunk)
-        score = scores_of(chunk)[rows, jnp.minimum(column, width - 1)]
-        return jnp.where(inside, score, found)
-
-    shape = (users.shape[0], plan.max_targets)
-    found = lax.fori_loop(0, num_chunks, find, jnp.full(shape, -jnp.inf))
-
-    def count(chunk, carry):
-        twice_below, num_negative = carry
-        scores = scores_of(chunk)
-        scores = scores.at[rows, column_of(chunk)[0]].set(-jnp.inf, mode="drop")
-        is_negative = scores > -jnp.inf
-        scores = jnp.where(is_negative, scores, jnp.inf)
-
-        def against(target, twice_below):
-            # Integers, one number a target: exact, and far below 2**31.
-            score = found[:, target][:, None]
-            below = (scores < score).astype(jnp.int32)
-            upto = (scores <= score).astype(jnp.int32)
-            return twice_below.at[:, target].add((below + upto).sum(axis=1))
-
-        twice_below = lax.fori_loop(0, num_targets, against, twice_below)
-        return twice_below, num_negative + is_negative.sum(axis=1)
-
-    carry = (jnp.zeros(shape, jnp.int32), jnp.zeros(shape[0], jnp.int32))
-    twice_below, num_negative = lax.fori_loop(0, num_chunks, count, carry)
-    share = twice_below / jnp.maximum(2 * num_negative, 1)[:, None]
-    area = jnp.where(is_positive, share, 0.0).sum(axis=1) / jnp.maximum(num_positive, 1)
-    return jnp.where(num_negative > 0, area, jnp.nan)

@@ -154,7 +154,9 @@ def lazy_adam(
         step, mu, nu = _each(one, grads, state.mu, state.nu)
         return step, LazyAdamState(count, mu, nu)
 
-    return optax.GradientTransformation(init, update)
+    # optax's annotations know arrays only.
+    rule: Any = update
+    return optax.GradientTransformation(init, rule)
 
 
 def lazy_adagrad(
@@ -213,7 +215,9 @@ def lazy_adagrad(
         step, squares = _each(one, grads, state.squares)
         return step, LazyAdagradState(state.count + 1, squares)
 
-    return optax.GradientTransformation(init, update)
+    # optax's annotations know arrays only.
+    rule: Any = update
+    return optax.GradientTransformation(init, rule)
 
 
 def apply_updates(params: Any, updates: Any) -> Any:

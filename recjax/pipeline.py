@@ -1,9 +1,7 @@
 """A run from dataset to summary: what the command line does, as functions."""
 
-import contextlib
-import dataclasses
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +10,7 @@ from jax.sharding import Mesh
 
 from recjax.alignments import ALIGNMENTS
 from recjax.checkpoint import Checkpoints
-from recjax.config import from_dict, to_dict
+from recjax.config import differences, from_dict, to_dict, wrong_kind
 from recjax.data import (
     Dataset,
     attribute_pairs,
@@ -30,9 +28,9 @@ from recjax.run_folder import (
     MetricsLog,
     create,
     damaged,
-    discard_unused,
     environment,
     read_config,
+    tidy,
     write_json,
 )
 from recjax.sharding import (
@@ -148,12 +146,12 @@ def train(
         wait_for_all("folder")
         valid = target_lists(data, "valid")
         if hasattr(model, "solve"):
-            with _tidy(folder, resume or not first), phases("step"):
+            with tidy(folder, resume or not first), phases("step"):
                 params = model.solve(context)
             outcome = {"best_epoch": None, "stopped": "solved"}
         else:
             with (
-                _tidy(folder, resume or not first),
+                tidy(folder, resume or not first),
                 Checkpoints(folder / "checkpoints") as checkpoints,
                 MetricsLog(folder) as log,
             ):
@@ -237,7 +235,7 @@ def read_run(run: str | Path) -> tuple[dict[str, Any], Any, Training]:
     ):
         if not isinstance(value, kinds):
             raise damaged(file, f"{key} is a {type(value).__name__}")
-        if (wrong := _wrong_kind(value)) is not None:
+        if (wrong := wrong_kind(value)) is not None:
             raise damaged(file, wrong)
     return config, model, training
 
@@ -375,42 +373,12 @@ def protocol(spec: Spec, training: Training, model: Any) -> str:
     )
 
 
-def _wrong_kind(config: Any) -> str | None:
-    """The first field of a configuration that is not what its default is."""
-    for field in dataclasses.fields(config):
-        value, default = getattr(config, field.name), field.default
-        if dataclasses.is_dataclass(value):
-            if (wrong := _wrong_kind(value)) is not None:
-                return wrong
-        elif isinstance(default, bool | int | float | str):
-            kinds = (float, int) if isinstance(default, float) else (type(default),)
-            if type(value) not in kinds:
-                return f"{field.name} is {value!r}, a {type(default).__name__} before"
-        elif dataclasses.is_dataclass(default):
-            return f"{field.name} is {value!r}"
-    return None
-
-
-def _differences(run: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """What a run has and what is asked of it, where that is not the same."""
-    if run.get("type") != asked.get("type"):
-        return [f"{run['type']!r} where {asked['type']!r} is asked"]
-    lines = []
-    for name in sorted(run.keys() | asked.keys()):
-        old, new = run.get(name), asked.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += _differences(old, new)
-        elif old != new:
-            lines.append(f"{name} {old!r} where {new!r} is asked")
-    return lines
-
-
 def _enter(out: str | Path, config: dict[str, Any], *, resume: bool) -> Path:
     """The folder of a run: a new one, or one whose configuration is the same."""
     folder = create(out, config, resume=resume)
     if resume:
         before, _, _ = read_run(folder)
-        lines = _differences(_fingerprint(before), _fingerprint(config))
+        lines = differences(_fingerprint(before), _fingerprint(config))
         if lines:
             raise ValueError(
                 f"{folder} has {'; '.join(lines)}: resume with the same, or choose "
@@ -420,20 +388,6 @@ def _enter(out: str | Path, config: dict[str, Any], *, resume: bool) -> Path:
             # More epochs, or a dataset that was moved.
             write_json(folder / "config.json", config)
     return folder
-
-
-@contextlib.contextmanager
-def _tidy(folder: Path, keep: bool) -> Generator[None]:
-    """Leaves no folder behind where a new run fails before its first epoch is done.
-
-    The next try would otherwise find the folder taken.
-    """
-    try:
-        yield
-    except BaseException:
-        if not keep:
-            discard_unused(folder)
-        raise
 
 
 def _fingerprint(config: dict[str, Any]) -> dict[str, Any]:

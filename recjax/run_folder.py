@@ -15,6 +15,7 @@ import platform
 import resource
 import socket
 import time
+from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -87,6 +88,24 @@ def discard_unused(path: Path) -> None:
         if checkpoints.is_dir():
             checkpoints.rmdir()
         path.rmdir()
+
+
+@contextlib.contextmanager
+def tidy(folder: Path, keep: bool) -> Generator[None]:
+    """Leaves no folder behind where a new run fails before its first epoch is done.
+
+    The next try would otherwise find the folder taken.
+
+    Args:
+      folder: of the run.
+      keep: leave it in any case.
+    """
+    try:
+        yield
+    except BaseException:
+        if not keep:
+            discard_unused(folder)
+        raise
 
 
 def read_config(path: str | Path) -> dict[str, Any]:

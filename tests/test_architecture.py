@@ -18,7 +18,7 @@ LAYERS = (
     ("sampling", "graphs", "layers", "losses", "metrics"),
     ("objectives", "alignments", "data"),
     ("models",),
-    ("chunks", "ranking", "recommendation", "evaluation", "checkpoint"),
+    ("chunks", "ranking", "area", "recommendation", "evaluation", "checkpoint"),
     ("training",),
     ("config", "run_folder", "pipeline", "plan"),
     ("cli", "options", "commands", "__main__"),
@@ -60,9 +60,11 @@ def test_training_and_evaluation_know_no_model():
             ["evaluation"],
             ["chunks"],
             ["ranking"],
+            ["area"],
             ["recommendation"],
             ["checkpoint"],
             ["sampling"],
+            ["sharding"],
         ):
             names = set(imported(path))
             assert not any(name.startswith("recjax.models") for name in names), path

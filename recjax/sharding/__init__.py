@@ -8,7 +8,7 @@ from recjax.sharding._processes import (
     any_process,
     gather_rows,
     join,
-    leave,
+    leave_if_alone,
     wait_for_all,
 )
 
@@ -17,7 +17,7 @@ __all__ = [
     "any_process",
     "gather_rows",
     "join",
-    "leave",
+    "leave_if_alone",
     "lookup_rows",
     "make_mesh",
     "mesh_sizes",

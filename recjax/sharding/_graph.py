@@ -67,7 +67,7 @@ def shard_graph(
         )
     parts = mesh.shape["model"]
     pointer = np.asarray(layout.row_pointer)
-    num_nodes, num_edges = len(pointer) - 1, len(graph.senders)
+    num_nodes, num_edges = len(pointer) - 1, len(layout.reverse)
     if num_nodes % parts:
         raise ValueError(
             f"{num_nodes} nodes cannot be split into model={parts}: make the graph "
@@ -115,6 +115,13 @@ def put(x: Any, sharding: Sharding) -> jax.Array:
     """An array that every process has, on devices of which each has some.
 
     Each process moves the parts of its own devices.
+
+    Args:
+      x: the array.
+      sharding: where it is to lie.
+
+    Returns:
+      The array there.
     """
     x = np.asarray(x)
     return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])

@@ -153,8 +153,9 @@ def update_rows(
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return apply_updates(params, updates), opt_state
 
+    at_rows: Any = _ROWS
     of_grads = jax.tree.map(
-        lambda x: Rows(_ROWS, _ROWS) if isinstance(x, Rows) else _WHOLE,
+        lambda x: Rows(at_rows, at_rows) if isinstance(x, Rows) else _WHOLE,
         grads,
         is_leaf=lambda x: isinstance(x, Rows),
     )

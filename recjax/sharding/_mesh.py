@@ -82,11 +82,14 @@ def read_parallel(text: str) -> Parallel | None:
       {'data': 1, 'model': 1}
     """
     if text == "none":
+        if jax.process_count() > 1:
+            raise ValueError("several processes need parallel pmap or a mesh")
         return None
     if text == "pmap":
         return Parallel(make_mesh(), pmap=True)
     found = _words(text)
-    mesh = make_mesh(**{name: int(found[name]) for name in AXES if name in found})
+    data = int(found["data"]) if "data" in found else None
+    mesh = make_mesh(data, int(found.get("model", "1")))
     idle = set(range(jax.process_count())) - {
         device.process_index for device in mesh.devices.flat
     }

@@ -1,7 +1,9 @@
 """Several processes, one run: how they meet, agree and share what they read."""
 
+import contextlib
 import os
-from typing import NoReturn
+from collections.abc import Generator
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,13 +17,15 @@ _HEARTBEAT_SECONDS, _SHUTDOWN_SECONDS = 20, 15
 
 
 def join(
-    coordinator: str, num_processes: int | None = None, process_id: int | None = None
+    coordinator: str | None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
 ) -> None:
     """Joins the processes of a run; before anything else asks for a device.
 
     Args:
       coordinator: host and port of process 0; ``"auto"`` where SLURM, Open MPI or a
-        cloud TPU says all of it by its environment variables.
+        cloud TPU says all of it by its environment variables; None stays alone.
       num_processes: P; None with ``"auto"``.
       process_id: number of this process, from 0; None with ``"auto"``.
 
@@ -29,6 +33,10 @@ def join(
       ValueError: the words do not fit together, or nobody answers.
     """
     given = (num_processes, process_id)
+    if coordinator is None:
+        if given != (None, None):
+            raise ValueError("the numbers of processes need a coordinator")
+        return
     if coordinator == "auto":
         if given != (None, None):
             raise ValueError("coordinator auto finds the numbers of processes itself")
@@ -61,16 +69,28 @@ def join(
         raise ValueError(f"coordinator {coordinator!r}: {said}") from None
 
 
-def leave(message: str) -> NoReturn:
-    """Ends a process whose peers may be gone, at once, with one line.
+@contextlib.contextmanager
+def leave_if_alone(out: str | os.PathLike) -> Generator[None]:
+    """Ends one of several processes that fails, at once and with one line.
 
-    The ordinary way out would wait for them.
+    Its peers may be gone, and the ordinary way out would wait for them.
 
     Args:
-      message: what has happened and what to do.
+      out: the run folder, to be resumed.
     """
-    os.write(2, f"recjax: {' '.join(message.split())}\n".encode())
-    os._exit(1)
+    try:
+        yield
+    except Exception as error:
+        count = jax.process_count()
+        if count == 1:
+            raise
+        what = " ".join(str(error).splitlines()[:1])[:300]
+        said = f"recjax: process {jax.process_index()} stops: {what}"
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            again = f"start all {count} again with --resume --out {out}"
+            said += f"; another one may be gone: {again}"
+        os.write(2, f"{said}\n".encode())
+        os._exit(1)
 
 
 def wait_for_all(name: str) -> None:
@@ -106,7 +126,7 @@ def gather_rows(rows: Interactions) -> Interactions:
     sizes = multihost_utils.process_allgather(np.array(rows.num_rows))
     longest = int(sizes.max())
 
-    def gather(x):
+    def gather(x: Any) -> Any:
         if x is None:
             return None
         all_of = multihost_utils.process_allgather(
@@ -116,4 +136,7 @@ def gather_rows(rows: Interactions) -> Interactions:
             [np.asarray(one[:n]) for one, n in zip(all_of, sizes, strict=True)]
         )
 
-    return Interactions(*map(gather, rows._replace(times=None)))
+    users, items = gather(rows.users), gather(rows.items)
+    return Interactions(
+        users, items, gather(rows.values), relations=gather(rows.relations)
+    )

@@ -179,7 +179,7 @@ def make_epoch(
             params, opt_state = carry
             batch, loss_key = xs if is_ahead else draw(xs)
             num_rows = jnp.sum(batch.weight)
-            if axis == BATCH_AXIS:
+            if axis == BATCH_AXIS and device is not None:
                 batch = own_rows(batch, device)
             if sampled is not None:
                 share_key, loss_key = jax.random.split(loss_key)
@@ -229,7 +229,7 @@ def make_epoch(
             )
         return state, logs
 
-    if axis is None:
+    if parallel is None or axis is None:
         return jax.jit(run_epoch, donate_argnums=0)
     devices = parallel.mesh.devices.ravel().tolist()
     mapped = jax.pmap(

@@ -372,7 +372,7 @@ def _validate(
     context: Context,
     valid: ItemLists,
     training: Training,
-    mesh: Mesh | None,
+    mesh: Mesh | None = None,
 ) -> dict[str, float]:
     name, _, k = training.select_by.partition("@")
     metrics = tuple(dict.fromkeys(("recall", "ndcg", name)))

@@ -123,10 +123,11 @@ def draw_share(
         seen,
         unseen_mass(context.negatives, batch.users),
     )
+    nothing: Any = None
     local = context._replace(
         graph=graph._replace(nodes=None),
-        users=None,
-        items=None,
+        users=nothing,
+        items=nothing,
         seen=seen,
         item_counts=context.item_counts[items],
         negatives=table,
@@ -172,10 +173,10 @@ def share_gradient(
     count = jnp.zeros(num_rows, jnp.int32)
     context = share.context._replace(users=count, items=count)
     table, nodes = params["nodes"], share.nodes
+    ids = nodes if mesh is None else split_ids(nodes, len(table), mesh)
     if mesh is None:
         rows = take(table, nodes)
     else:
-        ids = split_ids(nodes, len(table), mesh)
         rows = lookup_rows(table, ids, mesh, capacity=capacity)[: len(nodes)]
     found, grads = jax.value_and_grad(loss, has_aux=True)(
         params | {"nodes": rows}, context, share.batch, key
