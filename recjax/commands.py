@@ -18,7 +18,6 @@ import tyro
 from tqdm import tqdm
 
 from recjax import pipeline
-from recjax.alignments import ALIGNMENTS
 from recjax.cli import parse
 from recjax.console import metrics_table, models_table, recommendation_table
 from recjax.data import SOURCES, Cleaning, describe, find, prepare
@@ -26,8 +25,7 @@ from recjax.data._names import unknown
 from recjax.evaluation import METRICS, evaluate, recommend
 from recjax.lists import item_lists
 from recjax.models import MODELS
-from recjax.models.aligned import ENCODERS
-from recjax.objectives import OBJECTIVES
+from recjax.named_model import PARTS, named_model, part_of, take
 from recjax.options import (
     Describe,
     Evaluate,
@@ -37,20 +35,13 @@ from recjax.options import (
     Recommend,
     Train,
 )
-from recjax.plan import plan, plan_table
+from recjax.plan import dataset_sizes, plan, plan_table
 from recjax.sharding import join, leave_if_alone, read_parallel
 from recjax.training import Record, Training
 from recjax.types import Spec
 
 # JAX counts in int32.
 _LARGEST = 2**31 - 1
-# Options that name a part of the model, the outer ones first.
-_PARTS = {
-    "--model.objective": OBJECTIVES,
-    "--model.alignment": ALIGNMENTS,
-    "--model.encoder": ENCODERS,
-    "--model.encoder.objective": OBJECTIVES,
-}
 
 SHOWN = ("recall@20", "ndcg@20", "hit_rate@20", "mrr@20", "coverage@20")
 """Columns of the table after training; summary.json has the rest."""
@@ -86,8 +77,8 @@ def _run(name: str, words: Sequence[str]) -> int:
     if name == "evaluate":
         return _evaluate(_parse(Evaluate, None, words, name))
     if name == "plan":
-        chosen, words = _take(words, ("--model", *_PARTS))
-        return _plan(_parse(Plan, Plan(model=_model(chosen)), words, name))
+        chosen, words = take(words, ("--model", *PARTS))
+        return _plan(_parse(Plan, Plan(model=named_model(chosen)), words, name))
     return _recommend(_parse(Recommend, None, words, name))
 
 
@@ -320,7 +311,7 @@ def _plan(options: Plan) -> int:
             raise ValueError(
                 "give either a dataset or --users, --items and --interactions"
             )
-        spec, pairs = pipeline.sizes(options.dataset)
+        spec, pairs = dataset_sizes(options.dataset)
     training = Training(
         batch_size=options.batch_size,
         fanouts=options.fanouts,
@@ -350,19 +341,19 @@ def _train_defaults(words: Sequence[str]) -> tuple[Train, list[str]]:
     name, ModalGCN where the dataset has item features.  A run that is resumed brings
     its own dataset, model and settings.
     """
-    chosen, rest = _take(words, ("--model", *_PARTS))
-    named, _ = _take(words, ("--out",))
+    chosen, rest = take(words, ("--model", *PARTS))
+    named, _ = take(words, ("--out",))
     if "--resume" not in words or "--out" not in named:
         if "--model" not in chosen and _reads_features(rest):
             chosen = {"--model": "modal_gcn"} | chosen
-        return Train(tyro.MISSING, _model(chosen)), rest
+        return Train(tyro.MISSING, named_model(chosen)), rest
     config, model, training = pipeline.read_run(named["--out"])
     if chosen:
         name = next(name for name, kind in MODELS.items() if type(model) is kind)
-        asked = _model({"--model": name} | chosen)
+        asked = named_model({"--model": name} | chosen)
         same = type(asked) is type(model) and all(
-            type(_part(asked, option)) is type(_part(model, option))
-            for option in chosen.keys() & _PARTS.keys()
+            type(part_of(asked, option)) is type(part_of(model, option))
+            for option in chosen.keys() & PARTS.keys()
         )
         # Named again, the run's own model keeps the run's settings.
         model = model if same else asked
@@ -376,59 +367,6 @@ def _reads_features(words: Sequence[str]) -> bool:
     if not words or words[0].startswith("-") or {"-h", "--help"} & set(words):
         return False
     return pipeline.has_features(words[0])
-
-
-def _take(
-    words: Sequence[str], options: Sequence[str]
-) -> tuple[dict[str, str], list[str]]:
-    """The values of some options, as ``--x value`` or ``--x=value``; the rest."""
-    rest: list[str] = []
-    chosen: dict[str, str] = {}
-    words = list(words)
-    while words:
-        word = words.pop(0)
-        option, equals, value = word.partition("=")
-        if option not in options:
-            rest.append(word)
-            continue
-        if not equals:
-            if not words or words[0].startswith("-"):
-                raise ValueError(f"{option} needs a name")
-            value = words.pop(0)
-        chosen[option] = value
-    return chosen, rest
-
-
-def _model(chosen: dict[str, str]) -> Any:
-    """The model of that name, with the parts of those names."""
-    name = chosen.get("--model", "lightgcn").replace("-", "_")
-    if name not in MODELS:
-        raise unknown("model", name, MODELS)
-    model = MODELS[name]()
-    for option, kinds in _PARTS.items():
-        if option not in chosen:
-            continue
-        what, part = option.removeprefix("--model."), chosen[option].replace("-", "_")
-        if _part(model, option) is None:
-            raise ValueError(f"the model {name} has no {what} to choose")
-        if part not in kinds:
-            raise unknown(what.rpartition(".")[2], part, kinds)
-        model = _replace(model, what.split("."), kinds[part]())
-    return model
-
-
-def _part(model: Any, option: str) -> Any:
-    """What a model has for an option such as ``--model.objective``; None without."""
-    for field in option.removeprefix("--model.").split("."):
-        model = getattr(model, field, None)
-    return model
-
-
-def _replace(model: Any, path: Sequence[str], part: Any) -> Any:
-    """The model with another part, however deep that is."""
-    if len(path) > 1:
-        part = _replace(getattr(model, path[0]), path[1:], part)
-    return dataclasses.replace(model, **{path[0]: part})
 
 
 @contextlib.contextmanager

@@ -302,23 +302,6 @@ def has_features(dataset: str | Path) -> bool:
     return bool(read_manifest(find(dataset)).features)
 
 
-def sizes(dataset: str | Path) -> tuple[Spec, int]:
-    """The sizes of a dataset and its training pairs; a source is prepared for it.
-
-    Args:
-      dataset: a prepared folder, its name, or a source; see `recjax.data.find`.
-
-    Returns:
-      The spec, and the rows of the training part.
-
-    Raises:
-      ValueError: there is no such dataset.
-    """
-    manifest = read_manifest(find(dataset))
-    spec = Spec(manifest.num_users, manifest.num_items)
-    return spec, int(manifest.parts["train"]["rows"])
-
-
 def build_context(
     dataset: Dataset,
     attributes: Sequence[str],

@@ -8,11 +8,14 @@ are bounds: bytes over bandwidths, with nothing in the way.
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from recjax.console import text_table
+from recjax.data import find
+from recjax.data._manifest import read_manifest
 from recjax.graphs import subgraph_size
 from recjax.sharding import mesh_sizes, pad_spec
 from recjax.training import Training, make_optimizer
@@ -282,6 +285,23 @@ def _sampled_exchange(
         # XLA brings them to where the loss is computed, and their derivatives back.
         found["rows of the batch"] = _SPREAD * nodes * size.row
     return found
+
+
+def dataset_sizes(dataset: str | Path) -> tuple[Spec, int]:
+    """The sizes of a dataset and its training pairs; a source is prepared for it.
+
+    Args:
+      dataset: a prepared folder, its name, or a source; see `recjax.data.find`.
+
+    Returns:
+      The spec, and the rows of the training part.
+
+    Raises:
+      ValueError: there is no such dataset.
+    """
+    manifest = read_manifest(find(dataset))
+    spec = Spec(manifest.num_users, manifest.num_items)
+    return spec, int(manifest.parts["train"]["rows"])
 
 
 def plan_table(found: Plan) -> str:

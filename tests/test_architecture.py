@@ -21,7 +21,7 @@ LAYERS = (
     ("chunks", "ranking", "area", "recommendation", "evaluation", "checkpoint"),
     ("training",),
     ("config", "run_folder", "pipeline", "plan"),
-    ("cli", "options", "commands", "__main__"),
+    ("cli", "named_model", "options", "commands", "__main__"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
