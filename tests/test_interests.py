@@ -9,7 +9,7 @@ from recjax.lists import item_lists
 RNG = np.random.default_rng(0)
 USERS, ITEMS, ATTRIBUTES = 8, 12, 5
 TAKEN = RNG.integers(0, USERS - 1, 40), RNG.integers(0, ITEMS, 40)
-PAIRS = RNG.integers(0, ITEMS, 25), RNG.integers(0, ATTRIBUTES, 25)
+PAIRS = RNG.integers(0, ITEMS, 30), RNG.integers(0, ATTRIBUTES, 30)
 LISTS = item_lists(*TAKEN, USERS)
 
 
@@ -41,6 +41,7 @@ def test_reasons_are_what_the_item_has_and_the_user_favours():
     found = attribute_interests(LISTS, PAIRS, ITEMS)
     favoured = found.of(2)[0].tolist()
     why = reasons(found, 2, np.arange(ITEMS), PAIRS, most=2)
+    assert max(map(len, why)) == 2
     for item, named in enumerate(why):
         own = set(PAIRS[1][PAIRS[0] == item].tolist())
         assert named == [a for a in favoured if a in own][:2]

@@ -190,6 +190,17 @@ def test_all_relations_and_columns_come_into_one_graph(folder, tmp_path):
     assert spec.num_attributes == 8
     counts = np.bincount(np.asarray(context.graph.edges["relation"]) // 2)
     assert counts.tolist() == [2 * 4, 2 * 3, 2, 2 * 3, 2 * 3, 2 * 2]
+    columns = graph_triples(data, ("genre", "user.age"))
+    users, items = data.users["id"].to_pylist(), data.items["id"].to_pylist()
+    names = [*users, *items, *columns.nodes]
+    found = {(names[h], names[t]) for h, t in zip(*columns[::2][:2], strict=True)}
+    assert found == {
+        ("i0", "genre=drama"),
+        ("i1", "genre=drama"),
+        ("i1", "genre=comedy"),
+        ("u0", "user.age=20s"),
+        ("u1", "user.age=30s"),
+    }
     with pytest.raises(ValueError, match="no relation 'genres'; did you mean 'genre'"):
         dataset_relations(data, ("genres",))
 
