@@ -10,6 +10,7 @@ stays, 1 one in proportion.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,7 +56,7 @@ def measure(
       The results, see `benchmarks.command.results`; a slope for every way.
     """
     notes = []
-    points: dict[str, list[dict]] = {}
+    points: dict[Any, list] = {}
     edges = min(_LEAST_EDGES, most_edges)
     while edges <= most_edges:
         nodes = edges // degree

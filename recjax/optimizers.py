@@ -139,7 +139,7 @@ def lazy_adam(
         again = jax.tree.map(jnp.zeros_like, params)
         return LazyAdamState(jnp.zeros((), jnp.int32), zeros, again)
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
         del params
         rate, count = _rate(learning_rate, state.count), state.count + 1
         corrections = 1 - b1**count, 1 - b2**count
@@ -151,7 +151,7 @@ def lazy_adam(
             step = (-rate * first / (jnp.sqrt(second) + eps)).astype(m.dtype)
             return _close(ids, step, (mu, m), (nu, v))
 
-        step, mu, nu = _each(one, grads, state.mu, state.nu)
+        step, mu, nu = _each(one, updates, state.mu, state.nu)
         return step, LazyAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init, update)
@@ -195,7 +195,7 @@ def lazy_adagrad(
 
         return LazyAdagradState(jnp.zeros((), jnp.int32), jax.tree.map(start, params))
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
         del params
         rate = _rate(learning_rate, state.count)
 
@@ -210,7 +210,7 @@ def lazy_adagrad(
                 ids, (-rate * scale * grad).astype(grad.dtype), (squares, total)
             )
 
-        step, squares = _each(one, grads, state.squares)
+        step, squares = _each(one, updates, state.squares)
         return step, LazyAdagradState(state.count + 1, squares)
 
     return optax.GradientTransformation(init, update)

@@ -4,7 +4,7 @@ The weight of a drawn edge is that of the graph over the chance of drawing it, s
 a sum over the drawn neighbours has the sum over all neighbours as its mean.
 """
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -76,8 +76,8 @@ def add_edge_mass(graph: jraph.GraphsTuple) -> jraph.GraphsTuple:
         running = jnp.cumsum(whole, dtype=jnp.uint32)
         before = jnp.where(pointer[:-1] > 0, running[pointer[:-1] - 1], 0)
         mass = running - before[receivers]
-    edges: dict = dict(graph.edges or {})
-    return graph._replace(edges=edges | {"mass": mass})
+    edges: Any = graph.edges or {}
+    return graph._replace(edges={**edges, "mass": mass})
 
 
 def sample_neighbours(

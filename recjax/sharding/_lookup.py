@@ -154,7 +154,7 @@ def update_rows(
         return apply_updates(params, updates), opt_state
 
     of_grads = jax.tree.map(
-        lambda x: Rows(_ROWS, _ROWS) if isinstance(x, Rows) else _WHOLE,
+        lambda x: Rows._make((_ROWS, _ROWS)) if isinstance(x, Rows) else _WHOLE,
         grads,
         is_leaf=lambda x: isinstance(x, Rows),
     )

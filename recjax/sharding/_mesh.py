@@ -88,7 +88,8 @@ def read_parallel(text: str) -> Parallel | None:
     if text == "pmap":
         return Parallel(make_mesh(), pmap=True)
     found = _words(text)
-    mesh = make_mesh(**{name: int(found[name]) for name in AXES if name in found})
+    data = int(found["data"]) if "data" in found else None
+    mesh = make_mesh(data, int(found.get("model", 1)))
     idle = set(range(jax.process_count())) - {
         device.process_index for device in mesh.devices.flat
     }

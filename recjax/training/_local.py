@@ -123,10 +123,11 @@ def draw_share(
         seen,
         unseen_mass(context.negatives, batch.users),
     )
+    nothing: Any = None
     local = context._replace(
         graph=graph._replace(nodes=None),
-        users=None,
-        items=None,
+        users=nothing,
+        items=nothing,
         seen=seen,
         item_counts=context.item_counts[items],
         negatives=table,
@@ -172,6 +173,7 @@ def share_gradient(
     count = jnp.zeros(num_rows, jnp.int32)
     context = share.context._replace(users=count, items=count)
     table, nodes = params["nodes"], share.nodes
+    ids = nodes
     if mesh is None:
         rows = take(table, nodes)
     else:
