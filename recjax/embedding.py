@@ -57,6 +57,8 @@ def embed(
     if not present.any():
         raise ValueError(f"no item of {path} has a text in {', '.join(fields)}")
     tower, params, tokenizer = encoders.load(encoder)
+    if tokenizer is None:
+        raise ValueError(f"{encoder} takes images, and embed makes vectors of texts")
     length = tower.length if length is None else length
     # A length that leaves no room is refused before there is a bar.
     encoders.tokenize(tokenizer, [], length=length)

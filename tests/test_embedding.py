@@ -216,6 +216,13 @@ def test_the_command(tmp_path, encoder, capsys):
         assert message in err and len(err.strip().splitlines()) == 1, err
 
 
+def test_an_image_tower_takes_no_texts(tmp_path):
+    entry = json.loads(STORED.read_text())["vit"]
+    write_model(tmp_path, entry["config"], make_weights(entry["shapes"]))
+    with pytest.raises(ValueError, match="takes images"):
+        embed(make(tmp_path / "d"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("values", "present", "message"),
     [
