@@ -19,14 +19,7 @@ from recjax.console import (
     metrics_table,
     recommendation_table,
 )
-from recjax.data import (
-    SOURCES,
-    Cleaning,
-    attribute_pairs,
-    describe,
-    find,
-    prepare,
-)
+from recjax.data import SOURCES, Cleaning, attribute_pairs, describe, find, prepare
 from recjax.data._names import unknown
 from recjax.embedding import embed
 from recjax.evaluation import METRICS, evaluate, recommend
@@ -253,19 +246,18 @@ def _recommend(options: Recommend) -> int:
             {"item": ids[int(item)].as_py(), "title": title, "score": float(score)}
             for item, title, score in zip(row, data.titles(row), values, strict=True)
         ]
-        favours: dict[str, float] = {}
+        line: dict[str, Any] = {"user": name, "items": listed}
         if options.explain:
             favours, why = explain(run.context.seen, seen, row, pairs, attributes)
+            line["favours"] = favours
             for entry, because in zip(listed, why, strict=True):
                 entry["because"] = because
         if options.json:
-            more = {"favours": favours} if options.explain else {}
-            line = {"user": name, "items": listed} | more
             print(json.dumps(line, ensure_ascii=False))
-        else:
-            print(recommendation_table(name, data.titles(seen), listed))
-            if options.explain:
-                print(explanation_table(favours, listed))
+            continue
+        print(recommendation_table(name, data.titles(seen), listed))
+        if options.explain:
+            print(explanation_table(line["favours"], listed))
     return 0
 
 
