@@ -155,22 +155,11 @@ def _embed(options: Embed) -> int:
         def on_batch(done: int, total: int) -> None:
             nonlocal bar
             if bar is None:
-                # From where an interrupted call was, or its speed would be wrong.
                 bar = tqdm(total=total, initial=done, desc=options.name, unit="text")
                 closing.enter_context(bar)
             bar.update(done - bar.n)
 
-        path = embed(
-            options.dataset,
-            options.encoder,
-            fields=fields,
-            template=options.template,
-            name=options.name,
-            length=options.length,
-            overwrite=options.overwrite,
-            on_batch=on_batch,
-        )
-    print(path)
+        print(embed(**vars(options) | {"fields": fields}, on_batch=on_batch))
     return 0
 
 
