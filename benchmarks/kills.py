@@ -27,7 +27,7 @@ from typing import Any
 from recjax.data import synthetic
 
 LONGEST_WAIT = 60.0
-_STARTING = 600.0
+_STARTING = 900.0
 _SIGNS = ("another one may be gone", "another task died", "recjax: process")
 
 
