@@ -236,7 +236,7 @@ def test_steps_on_drawn_neighbours_have_a_slope_for_each_way(monkeypatch):
     assert len(found["slopes"]) == 3
     assert [row["x"] for row in found["rows"]] == [200, 2000] * 3
     assert "Slope of log seconds over log edges" in render.section(found)
-    monkeypatch.setattr(limits, "free_memory", lambda: 1 << 16)
+    monkeypatch.setattr(limits, "free_memory", lambda: 1 << 12)
     none = sampled.measure(settings, most_edges=2000, degree=4, **small)
     assert none["rows"] == [] and "200 edges left out" in none["notes"][0]
 
