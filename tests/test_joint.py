@@ -180,10 +180,11 @@ def test_what_does_not_fit_is_refused(small, folder, tmp_path, capsys):
     assert "name" in capsys.readouterr().err
     assert train(small, tmp_path / "nowhere", tmp_path / "x") == 2
     assert "there is no model at" in capsys.readouterr().err
-    assert (
-        call("train", small, "--model", "hybrid", *FAST, "--out", tmp_path / "x") == 2
-    )
-    assert "--encoder" in capsys.readouterr().err
+    log = split(synthetic(num_users=30, num_items=20, rows_per_user=8))
+    bare = write(log._replace(features={}), tmp_path / "b", name="b", config={})
+    words = ["--model", "hybrid", *FAST, "--out", tmp_path / "x"]
+    assert call("train", bare, *words) == 2
+    assert "reads vectors of the items" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 

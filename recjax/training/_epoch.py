@@ -321,4 +321,4 @@ def own_rows(batch: Batch, device: jax.Array) -> Batch:
         pad = ((0, size * parts - len(x)), *((0, 0),) * (x.ndim - 1))
         return jax.lax.dynamic_slice_in_dim(jnp.pad(x, pad), device * size, size)
 
-    return Batch(*map(take, batch))
+    return jax.tree.map(take, batch)

@@ -102,7 +102,7 @@ def test_the_layout_of_reversed_pairs_equals_one_that_is_made_for_them(rng):
     made = make_layout(senders, receivers, num_senders=Q, num_receivers=N)
     jax.tree.map(np.testing.assert_array_equal, found[:2], (senders, receivers))
     np.testing.assert_array_equal(found[2].row_pointer, made.row_pointer)
-    order, row_pointer, sent = found[2].transpose
+    order, row_pointer, sent = found[2].transpose[:3]
     np.testing.assert_array_equal(row_pointer, made.transpose.row_pointer)
     np.testing.assert_array_equal(senders[order], hyperedges)
     np.testing.assert_array_equal(receivers[order], sent)
