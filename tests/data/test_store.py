@@ -18,7 +18,7 @@ from recjax.data import _blocks, _staging, _store
 from recjax.data._log import Log, Step
 from recjax.data._manifest import MANIFEST, Manifest, read_manifest, write_manifest
 from recjax.data._store import is_prepared, load, open_part, write
-from recjax.types import Feature, Interactions
+from recjax.types import Feature, Interactions, Spec
 
 PARTS = ("train", "valid", "test")
 CONFIG = {"core": 5, "split": {"by": "time", "parts": [0.8, 0.1, 0.1]}}
@@ -138,7 +138,7 @@ def test_round_trip(path, columns):
     assert dataset.users.equals(log.users)
     assert dataset.items.equals(log.items)
     assert dataset.items["genres"].type == pa.list_(pa.string())
-    assert dataset.spec == (20, 30, 0, (("text", 3),))
+    assert dataset.spec == Spec(20, 30, features=(("text", 3),))
     feature = dataset.features["text"]
     assert isinstance(feature.values, np.memmap)
     np.testing.assert_array_equal(feature.values, log.features["text"].values)

@@ -87,7 +87,7 @@ TYPED = {
     "crgcn": CRGCN(dim=8, objective=BPR(), init_scale=0.1),
     "mbgcn": MBGCN(dim=8),
     "rgcn": RGCN(dim=8, layers=1, objective=BPR(), init_scale=0.1),
-    "relation attention": RelationAttention(dim=8, layers=1, init_scale=0.1),
+    "relation attention": RelationAttention(dim=8, init_scale=0.1),
 }
 
 MODELS = TYPED | {
