@@ -209,6 +209,8 @@ def uniformity_loss(
     size = vectors.shape[0]
     # Of unit length, so that |x - y|^2 = 2 - 2 x.y.
     exponents = 2 * t * (vectors @ vectors.T) - 2 * t
+    # The sum is over B^2 pairs, too many to be counted in bfloat16.
+    exponents = exponents.astype(jnp.promote_types(exponents.dtype, jnp.float32))
     pairs = ~jnp.eye(size, dtype=bool)
     if where is not None:
         counts = where.astype(bool)
