@@ -13,7 +13,7 @@ from recjax.types import Interactions
 
 # A process that died is missed after the first, and after the second nobody waits for
 # it any more: whoever is left ends within a minute.
-_HEARTBEAT_SECONDS, _SHUTDOWN_SECONDS = 20, 15
+_HEARTBEAT_SECONDS, _SHUTDOWN_SECONDS = 40, 15
 
 
 def join(
