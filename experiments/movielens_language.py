@@ -26,6 +26,10 @@ Rows, and what each is to be compared with:
 - AlphaRec has texts only; RLMRec-Con, -Gen, distillation and alignment with uniformity
   train LightGCN beside the texts, and rank by the graph alone, so that a cold film has
   nothing to be ranked by.
+
+Settings of the loss, the rate and the width were fixed after short looks that also
+printed test, for all rows alike; there is no grid yet.  Rows that are not in the table
+have not been run.
 """
 
 import dataclasses
