@@ -95,6 +95,23 @@ def by_columns(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.
     return out.reshape(pad.shape)[:, : x.shape[1]]
 
 
+def by_users(score: Callable[[jax.Array], jax.Array], users: jax.Array) -> jax.Array:
+    """Scores of users, some at a time: a filter holds all items for each of them.
+
+    Args:
+      score: from users ``[b]`` to ``[b, C]``, each by itself.
+      users: ``[B]`` integer users.
+
+    Returns:
+      ``[B, C]``.
+    """
+    if len(users) <= _USERS:
+        return score(users)
+    blocks = jnp.pad(users, (0, -len(users) % _USERS)).reshape(-1, _USERS)
+    scores = lax.map(score, blocks)
+    return scores.reshape(-1, scores.shape[-1])[: len(users)]
+
+
 def filter_state(lists: ItemLists, low_rank: LowRank | None = None) -> FilterState:
     """The state of users with these lists."""
     if low_rank is None:
@@ -138,7 +155,4 @@ def filter_score(
         out += jnp.matmul(received, of_users, precision=lax.Precision.HIGHEST)
         return (out if few else out[items]).T
 
-    if len(users) <= _USERS:
-        return score(users)
-    blocks = jnp.pad(users, (0, -len(users) % _USERS)).reshape(-1, _USERS)
-    return lax.map(score, blocks).reshape(-1, len(items))[: len(users)]
+    return by_users(score, users)

@@ -8,6 +8,14 @@ import jraph
 
 from recjax.graphs import Normalisation, normalise_edges
 from recjax.layers import newcomer_sum, unit_length
+from recjax.models._nodes import (
+    batch_nodes,
+    comparable,
+    objective_with_l2,
+    split_batch,
+    split_nodes,
+)
+from recjax.objectives import Objective
 from recjax.types import Batch, Context, Embeddings, ItemLists, Spec
 
 
@@ -82,3 +90,82 @@ def fold_in_by_items(
     """
     users = newcomer_sum(state.items, context.item_counts, histories)
     return state._replace(users=unit_length(users) if cosine else users)
+
+
+def behaviour_vectors(
+    objective: Objective, nodes: jax.Array, behaviours: jax.Array, context: Context
+) -> Embeddings:
+    """Users times the target's vector, and items.
+
+    Args:
+      objective: of the model.
+      nodes: ``[N, D]``.
+      behaviours: ``[R, D]``, a vector each, the target's last.
+      context: the training data.
+
+    Returns:
+      Vectors, of unit length under a cosine objective.
+    """
+    users, items = split_nodes(nodes, context)
+    return comparable(objective, Embeddings(users * behaviours[-1][None], items))
+
+
+def behaviour_newcomers(
+    objective: Objective,
+    behaviours: jax.Array,
+    context: Context,
+    state: Embeddings,
+    histories: ItemLists,
+) -> Embeddings:
+    """Newcomers as the sum of their items, times the target's vector.
+
+    Args:
+      objective: of the model.
+      behaviours: as in `behaviour_vectors`.
+      context: the training data.
+      state: from `behaviour_vectors`.
+      histories: the newcomers' lists.
+
+    Returns:
+      The state whose users are the newcomers.
+    """
+    state = fold_in_by_items(context, state, histories, cosine=False)
+    users = state.users * behaviours[-1][None]
+    return state._replace(users=comparable(objective, users))
+
+
+def behaviour_loss(
+    objective: Objective,
+    nodes: jax.Array,
+    behaviours: jax.Array,
+    table: jax.Array,
+    context: Context,
+    batch: Batch,
+    *,
+    l2: float,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The objective on pairs, users times their behaviour's vector, and L2.
+
+    Args:
+      objective: of the model.
+      nodes: ``[N, D]``.
+      behaviours: as in `behaviour_vectors`.
+      table: ``[N, D]``, learned.
+      context: the training data.
+      batch: B pairs with their behaviours.
+      l2: weight of `batch_l2_loss` on the batch's rows of the table.
+
+    Returns:
+      As `objective_with_l2`.
+    """
+    rows = batch_nodes(context, batch)
+    vectors = split_batch(nodes[rows], batch)
+    of_pairs = behaviours[pair_behaviours(batch)]
+    return objective_with_l2(
+        objective,
+        vectors._replace(users=vectors.users * of_pairs),
+        split_batch(table[rows], batch),
+        context,
+        batch,
+        l2=l2,
+    )

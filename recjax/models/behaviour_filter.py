@@ -8,7 +8,7 @@ import numpy as np
 import scipy.sparse
 from jax import lax
 
-from recjax.models._filters import LowRank, co_product
+from recjax.models._filters import LowRank, by_users, co_product
 from recjax.models._histories import (
     Histories,
     as_histories,
@@ -19,9 +19,6 @@ from recjax.models._histories import (
 )
 from recjax.sparse import truncated_svd
 from recjax.types import Context, ItemLists, Params
-
-# Users that are scored at a time.
-_USERS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,10 +114,7 @@ class BehaviourFilter:
                 out += jnp.matmul(received, inner, precision=high)
             return out[items].T
 
-        if len(users) <= _USERS:
-            return block(users)
-        blocks = jnp.pad(users, (0, -len(users) % _USERS)).reshape(-1, _USERS)
-        return lax.map(block, blocks).reshape(-1, len(items))[: len(users)]
+        return by_users(block, users)
 
     def fold_in(
         self, params: Params, context: Context, state: Histories, histories: ItemLists

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse
-from jax import lax
 
+from recjax.models._filters import by_users
 from recjax.models._histories import (
     Events,
     Histories,
@@ -20,9 +20,6 @@ from recjax.models._histories import (
 from recjax.models._nodes import node_counts
 from recjax.sparse import Layout, neighbour_sum
 from recjax.types import Context, ItemLists, Params
-
-# Users that are scored at a time.
-_USERS = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,10 +134,7 @@ class CoVisit:
             out = once + self.second_step * root * _step(params, root * once)
             return jnp.where(x > 0, self.known * out, out)[items].T
 
-        if len(users) <= _USERS:
-            return block(users)
-        blocks = jnp.pad(users, (0, -len(users) % _USERS)).reshape(-1, _USERS)
-        return lax.map(block, blocks).reshape(-1, len(items))[: len(users)]
+        return by_users(block, users)
 
     def fold_in(
         self, params: Params, context: Context, state: Histories, histories: ItemLists

@@ -7,21 +7,17 @@ import jax.numpy as jnp
 
 from recjax.layers import edge_attention, init_edge_attention
 from recjax.layers._dense import dense, init_dense
-from recjax.losses import batch_l2_loss
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
-    batch_nodes,
-    comparable,
     init_nodes,
-    split_batch,
-    split_nodes,
 )
 from recjax.models._relations import (
+    behaviour_loss,
+    behaviour_newcomers,
+    behaviour_vectors,
     check_relations,
     edge_features,
     edge_relations,
-    fold_in_by_items,
-    pair_behaviours,
 )
 from recjax.objectives import Objective, Softmax
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
@@ -112,28 +108,28 @@ class RelationAttention:
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """Users times the target's y, and items."""
-        users, items = split_nodes(self._nodes(params, context), context)
-        target = params["behaviour"][-1]
-        return comparable(self.objective, Embeddings(users * target[None], items))
+        nodes = self._nodes(params, context)
+        return behaviour_vectors(self.objective, nodes, params["behaviour"], context)
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers are the sum of their items, times the target's y."""
-        target = params["behaviour"][-1][None]
-        state = fold_in_by_items(context, state, histories, cosine=False)
-        return state._replace(users=comparable(self.objective, state.users * target))
+        return behaviour_newcomers(
+            self.objective, params["behaviour"], context, state, histories
+        )
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective on pairs, each with its y, plus L2 on the table's rows."""
         del key
-        rows = batch_nodes(context, batch)
-        vectors = split_batch(self._nodes(params, context)[rows], batch)
-        of_pairs = params["behaviour"][pair_behaviours(batch)]
-        vectors = vectors._replace(users=vectors.users * of_pairs)
-        loss = self.objective(vectors, context, batch)
-        learned = split_batch(params["nodes"][rows], batch)
-        penalty = batch_l2_loss(*learned, where=batch.weight)
-        return loss + self.l2 * penalty, {"objective": loss}
+        return behaviour_loss(
+            self.objective,
+            self._nodes(params, context),
+            params["behaviour"],
+            params["nodes"],
+            context,
+            batch,
+            l2=self.l2,
+        )

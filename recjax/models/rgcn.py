@@ -6,20 +6,16 @@ import jax
 import jax.numpy as jnp
 
 from recjax.layers import init_rgcn_basis, rgcn
-from recjax.losses import batch_l2_loss
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._nodes import (
-    batch_nodes,
-    comparable,
     init_nodes,
-    split_batch,
-    split_nodes,
 )
 from recjax.models._relations import (
+    behaviour_loss,
+    behaviour_newcomers,
+    behaviour_vectors,
     check_relations,
     edge_relations,
-    fold_in_by_items,
-    pair_behaviours,
 )
 from recjax.objectives import Objective, Softmax
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec
@@ -99,28 +95,28 @@ class RGCN:
 
     def embed(self, params: Params, context: Context) -> Embeddings:
         """Users times the target's z, and items."""
-        users, items = split_nodes(self._nodes(params, context), context)
-        target = params["relation"][-1]
-        return comparable(self.objective, Embeddings(users * target[None], items))
+        nodes = self._nodes(params, context)
+        return behaviour_vectors(self.objective, nodes, params["relation"], context)
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
     ) -> Embeddings:
         """Newcomers are the sum of their items, times the target's z."""
-        target = params["relation"][-1][None]
-        state = fold_in_by_items(context, state, histories, cosine=False)
-        return state._replace(users=comparable(self.objective, state.users * target))
+        return behaviour_newcomers(
+            self.objective, params["relation"], context, state, histories
+        )
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The objective on pairs, each with its z, plus L2 on the table's rows."""
         del key
-        rows = batch_nodes(context, batch)
-        vectors = split_batch(self._nodes(params, context)[rows], batch)
-        of_pairs = params["relation"][pair_behaviours(batch)]
-        vectors = vectors._replace(users=vectors.users * of_pairs)
-        loss = self.objective(vectors, context, batch)
-        learned = split_batch(params["nodes"][rows], batch)
-        penalty = batch_l2_loss(*learned, where=batch.weight)
-        return loss + self.l2 * penalty, {"objective": loss}
+        return behaviour_loss(
+            self.objective,
+            self._nodes(params, context),
+            params["relation"],
+            params["nodes"],
+            context,
+            batch,
+            l2=self.l2,
+        )
