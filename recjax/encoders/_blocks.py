@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from recjax.encoders._types import Pooling
+from recjax.encoders._types import Pooling, Tokens
 from recjax.layers import unit_length
 from recjax.types import Params
 
@@ -53,17 +53,19 @@ def attend(
 
 
 def mask_bias(mask: jax.Array, *, causal: bool = False) -> jax.Array:
-    """What keeps padding, and where asked what comes later, out of attention.
+    """What keeps padding, other texts and, where asked, what comes later from a token.
 
     Args:
-      mask: ``[B, T]`` bool, True for tokens.
+      mask: ``[B, T]``, as in `Tokens`.
       causal: whether a token sees only itself and those before it.
 
     Returns:
       ``[B, 1, T, T]`` or ``[B, 1, 1, T]`` float32: 0, or as good as minus infinity.
       A row of padding alone has finite attention.
     """
-    seen = mask[:, None, None, :]
+    seen = mask[:, None, None, :] > 0
+    if mask.dtype != bool:
+        seen = seen & (mask[:, None, None, :] == mask[:, None, :, None])
     if causal:
         place = jnp.arange(mask.shape[1])
         seen = seen & (place[:, None] >= place[None, :])[None, None]
@@ -72,7 +74,12 @@ def mask_bias(mask: jax.Array, *, causal: bool = False) -> jax.Array:
 
 def positions(mask: jax.Array) -> jax.Array:
     """The place ``[B, T]`` of each token among those of its text, from 0."""
-    return jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+    count = jnp.cumsum(mask > 0, axis=1, dtype=jnp.int32)
+    if mask.dtype != bool:
+        # From the first token of its own text, the last at which the number changed.
+        before = jnp.pad(mask, ((0, 0), (1, 0)))[:, :-1]
+        count -= jax.lax.cummax(jnp.where(mask != before, count - 1, 0), axis=1)
+    return jnp.maximum(count - 1, 0)
 
 
 def through_layers(
@@ -105,29 +112,49 @@ def init_layers(layer: Any, key: jax.Array, depth: int, x: jax.Array, *more: Any
 
 
 def pool(
-    states: jax.Array, mask: jax.Array, pooling: Pooling, *, normalise: bool
+    states: jax.Array,
+    mask: jax.Array,
+    pooling: Pooling,
+    *,
+    normalise: bool,
+    texts: int = 1,
 ) -> jax.Array:
-    """One vector of the vectors of tokens.
+    """One vector of the vectors of the tokens of each text.
 
     Args:
       states: ``[B, T, D]``.
-      mask: ``[B, T]`` bool, True for tokens.
+      mask: ``[B, T]``, as in `Tokens`.
       pooling: their mean, the first one or the last one.
       normalise: whether it gets the length 1.
+      texts: N, at most so many in a row.
 
     Returns:
-      ``[B, D]`` float32; zeros for a text without any token.
+      ``[B, N, D]`` float32; zeros for a text without any token.
     """
     states = states.astype(jnp.float32)
+    numbers = jnp.arange(1, texts + 1, dtype=jnp.int32)
+    own = mask[:, None, :] == numbers[None, :, None]
     if pooling == "mean":
-        shares = mask / jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
-        pooled = jnp.einsum("bt,btd->bd", shares, states)
+        shares = own / jnp.maximum(jnp.sum(own, axis=2, keepdims=True), 1)
+        pooled = jnp.einsum("bnt,btd->bnd", shares, states)
     else:
-        place = jnp.arange(mask.shape[1], dtype=jnp.int32)[None]
+        place = jnp.arange(mask.shape[1], dtype=jnp.int32)[None, None]
         far = -1 if pooling == "last" else mask.shape[1]
-        place = jnp.where(mask, place, far)
-        at = place.max(axis=1) if pooling == "last" else place.min(axis=1)
+        place = jnp.where(own, place, far)
+        at = place.max(axis=2) if pooling == "last" else place.min(axis=2)
         at = jnp.clip(at, 0, mask.shape[1] - 1)
-        pooled = jnp.take_along_axis(states, at[:, None, None], axis=1)[:, 0]
-        pooled = jnp.where(jnp.any(mask, axis=1)[:, None], pooled, 0)
+        pooled = jnp.take_along_axis(states, at[:, :, None], axis=1)
+        pooled = jnp.where(jnp.any(own, axis=2)[:, :, None], pooled, 0)
     return unit_length(pooled) if normalise else pooled
+
+
+def states_of(self: Any, params: Params, tokens: Tokens) -> jax.Array:
+    """The last vector of each token, ``[B, T, D]``."""
+    x, mask = self.begin(params, tokens), jnp.asarray(tokens.mask)
+    return self.finish(params, self.through(params, x, mask))
+
+
+def encode_of(self: Any, params: Params, tokens: Tokens) -> jax.Array:
+    """A vector of each row, ``[B, D]`` float32; zeros for one without a token."""
+    states, mask = self.states(params, tokens), jnp.asarray(tokens.mask)
+    return pool(states, mask, self.pooling, normalise=self.normalise)[:, 0]

@@ -1,20 +1,23 @@
-"""Texts to tokens, and to vectors: of similar length together, in few shapes."""
+"""Texts to tokens, and to vectors: side by side in rows, in few shapes."""
 
 import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from recjax.encoders._blocks import pool
 from recjax.encoders._extra import library
 from recjax.encoders._types import TextTower, Tokens
 from recjax.types import Params
 
 # Columns of the compiled programs; longer texts take the next multiple of the last.
-_WIDTHS = (*range(4, 33, 4), *range(40, 65, 8), 80, 96, 112, 128, 160, 192, 224, 256)
+_WIDTHS = (64, 80, 96, 112, 128, 160, 192, 224, 256)
+# Texts side by side in a row: at most one for so many of its columns.
+_COLUMNS_A_TEXT = 4
 # More fall out of the caches of a CPU, fewer leave an accelerator idle.
 _CPU_TOKENS, _OTHER_TOKENS = 2048, 16384
 
@@ -135,7 +138,8 @@ def encode_batches(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Vectors of texts as they are done, the longest texts first.
 
-    Texts of similar length are computed together, in a few widths, each compiled once.
+    Several texts stand in a row, so that hardly anything is computed for padding; a
+    token attends to those of its own text.  Rows have few widths, each compiled once.
     The vector of a text does not depend on its company, but for rounding.
 
     Args:
@@ -153,37 +157,50 @@ def encode_batches(
       ValueError: as `encode_texts`.
     """
     rows = _rows(tokenizer, texts, tower.length if length is None else length)
-    waiting: list[tuple[np.ndarray, jax.Array]] = []
+    waiting: list[tuple[_Packed, jax.Array]] = []
     if batch_tokens is None:
         on_cpu = jax.default_backend() == "cpu"
         batch_tokens = _CPU_TOKENS if on_cpu else _OTHER_TOKENS
-    for places, tokens in _batches(rows, batch_tokens):
-        waiting.append((places, _encode(tower, params, tokens)))
+    for packed in _batches(rows, batch_tokens):
+        most = packed.tokens.ids.shape[1] // _COLUMNS_A_TEXT
+        waiting.append((packed, _encode(tower, params, packed.tokens, most)))
         # The next ones are on their way while this one is computed.
         if len(waiting) > 2:
             yield _taken(texts, *waiting.pop(0))
-    for places, vectors in waiting:
-        yield _taken(texts, places, vectors)
+    for packed, vectors in waiting:
+        yield _taken(texts, packed, vectors)
+
+
+class _Packed(NamedTuple):
+    """Several texts a row: their places in the list, and where each of them went."""
+
+    places: np.ndarray
+    row: np.ndarray
+    number: np.ndarray
+    tokens: Tokens
 
 
 def _taken(
-    texts: Sequence[str], places: np.ndarray, vectors: jax.Array
+    texts: Sequence[str], packed: _Packed, vectors: jax.Array
 ) -> tuple[np.ndarray, np.ndarray]:
     """A finished batch, without its padding; ValueError where it is not finite."""
-    found = np.asarray(vectors)[: len(places)]
+    places = packed.places
+    found = np.asarray(vectors)[packed.row, packed.number]
     bad = places[~np.isfinite(found).all(axis=1)]
     if len(bad):
         raise ValueError(
             f"the vectors of {len(bad)} of {len(places)} texts are not finite, such as "
-            f"that of {texts[bad[0]][:60]!r}: the parameters are damaged, or too large "
-            "for their type"
+            f"that of {texts[bad[0]][:60]!r} or one in the row with it: the parameters "
+            "are damaged, or too large for their type"
         )
     return places, found
 
 
-@functools.partial(jax.jit, static_argnames="tower")
-def _encode(tower: TextTower, params: Params, tokens: Tokens) -> jax.Array:
-    return tower.encode(params, tokens)
+@functools.partial(jax.jit, static_argnames=("tower", "most"))
+def _encode(tower: TextTower, params: Params, tokens: Tokens, most: int) -> jax.Array:
+    """A vector of each text of each row, ``[B, most, D]``."""
+    states, mask = tower.states(params, tokens), tokens.mask
+    return pool(states, mask, tower.pooling, normalise=tower.normalise, texts=most)
 
 
 def _rows(tokenizer: Any, texts: Sequence[str], length: int) -> list[list[int]]:
@@ -211,31 +228,68 @@ def _rows(tokenizer: Any, texts: Sequence[str], length: int) -> list[list[int]]:
     return rows
 
 
-def _padded(rows: Sequence[Sequence[int]], width: int, height: int = 0) -> Tokens:
-    """Tokens of that many columns, and at least so many rows."""
-    shape = (max(len(rows), height), width)
-    lengths = np.zeros(shape[0], np.int64)
-    lengths[: len(rows)] = [len(row) for row in rows]
+def _padded(rows: Sequence[Sequence[int]], width: int) -> Tokens:
+    """Tokens of that many columns, one text a row."""
+    lengths = np.array([len(row) for row in rows], np.int64)
     mask = np.arange(width) < lengths[:, None]
-    ids = np.zeros(shape, np.int32)
+    ids = np.zeros(mask.shape, np.int32)
     ids[mask] = [token for row in rows for token in row]
     return Tokens(ids, mask)
 
 
-def _batches(
-    rows: Sequence[Sequence[int]], batch_tokens: int
-) -> Iterator[tuple[np.ndarray, Tokens]]:
-    """Places of texts and their tokens, longest texts first."""
-    order = np.argsort([-len(row) for row in rows], kind="stable")
-    start = 0
-    while start < len(order):
-        width = _width(len(rows[order[start]]))
-        height = max(1, batch_tokens // width)
-        at = order[start : start + height]
-        # The last batch is the smallest power of two that it fits, for few shapes.
-        full = min(height, 1 << (len(at) - 1).bit_length())
-        yield at, _padded([rows[place] for place in at], width, full)
-        start += height
+def _batches(rows: Sequence[Sequence[int]], batch_tokens: int) -> Iterator[_Packed]:
+    """Texts side by side in rows, so that hardly a column is padding.
+
+    The longest text that is left begins a row, then the longest that still fits.
+    """
+    waiting: list[list[int]] = [[] for _ in range(max(map(len, rows), default=0) + 1)]
+    for place in reversed(range(len(rows))):
+        waiting[len(rows[place])].append(place)
+    left = len(rows)
+    while left:
+        while not waiting[-1]:
+            waiting.pop()
+        width = _width(len(waiting) - 1)
+        full = max(1, batch_tokens // width)
+        lines: list[list[int]] = []
+        while left and len(lines) < full:
+            lines.append(_line(waiting, width))
+            left -= len(lines[-1])
+        # The last batch grows by eighths of a full one, for few shapes.
+        step = -(-full // 8)
+        height = min(full, -(-len(lines) // step) * step)
+        yield _side_by_side(rows, lines, (height, width))
+
+
+def _line(waiting: list[list[int]], width: int) -> list[int]:
+    """Takes the places of one row's texts out of those that wait, by their length."""
+    line: list[int] = []
+    size = len(waiting) - 1
+    room = width
+    while len(line) < width // _COLUMNS_A_TEXT:
+        while size >= 0 and not waiting[size]:
+            size -= 1
+        if size < 0:
+            break
+        line.append(waiting[size].pop())
+        room -= size
+        size = min(size, room)
+    return line
+
+
+def _side_by_side(
+    rows: Sequence[Sequence[int]], lines: list[list[int]], shape: tuple[int, int]
+) -> _Packed:
+    ids, mask = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    at = []
+    for row, line in enumerate(lines):
+        start = 0
+        for number, place in enumerate(line):
+            end = start + len(rows[place])
+            ids[row, start:end], mask[row, start:end] = rows[place], number + 1
+            at.append((place, row, number))
+            start = end
+    return _Packed(*np.array(at).T, tokens=Tokens(ids, mask))
 
 
 def _width(length: int) -> int:

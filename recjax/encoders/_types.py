@@ -15,7 +15,9 @@ class Tokens(NamedTuple):
 
     Attributes:
       ids: ``[B, T]`` int32; what stands in padding is of no effect.
-      mask: ``[B, T]`` bool, True for tokens, False for padding on either side.
+      mask: ``[B, T]`` bool, True for tokens, False for padding on either side.  Where
+        rows hold several texts, one after the other, int32: the number of the text
+        from 1, and 0 for padding.
     """
 
     ids: Any

@@ -53,7 +53,7 @@ class Upper:
         """A vector of each text, ``[B, D]`` float32."""
         own, mask = self.tower, tokens.mask
         states = own.finish(params, own.through(params, tokens.states, mask))
-        return pool(states, mask, own.pooling, normalise=own.normalise)
+        return pool(states, mask, own.pooling, normalise=own.normalise)[:, 0]
 
 
 def cut(

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from recjax.encoders._blocks import (
     ACTIVATIONS,
     attend,
+    encode_of,
     init_layers,
     mask_bias,
-    pool,
     positions,
+    states_of,
     through_layers,
 )
 from recjax.encoders._types import Pooling, Tokens
@@ -120,7 +121,8 @@ class Bert:
     def begin(self, params: Params, tokens: Tokens) -> jax.Array:
         """What the first layer gets of each token, ``[B, T, D]``."""
         ids, mask = (jnp.asarray(x) for x in tokens)
-        if ids.shape[1] > self.positions - self.first_position:
+        # Rows of several texts may be longer.
+        if mask.dtype == bool and ids.shape[1] > self.positions - self.first_position:
             raise ValueError(
                 f"tokens {ids.shape} are more than the "
                 f"{self.positions - self.first_position} positions that the tower has"
@@ -145,16 +147,8 @@ class Bert:
         del params
         return x
 
-    def states(self, params: Params, tokens: Tokens) -> jax.Array:
-        """The last vector of each token, ``[B, T, D]``."""
-        x, mask = self.begin(params, tokens), jnp.asarray(tokens.mask)
-        return self.finish(params, self.through(params, x, mask))
-
-    def encode(self, params: Params, tokens: Tokens) -> jax.Array:
-        """A vector of each text, ``[B, D]`` float32; zeros for one without a token."""
-        states = self.states(params, tokens)
-        mask = jnp.asarray(tokens.mask)
-        return pool(states, mask, self.pooling, normalise=self.normalise)
+    states = states_of
+    encode = encode_of
 
 
 class _Embeddings(nn.Module):

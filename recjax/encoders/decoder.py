@@ -11,10 +11,11 @@ import jax.numpy as jnp
 from recjax.encoders._blocks import (
     ACTIVATIONS,
     attend,
+    encode_of,
     init_layers,
     mask_bias,
-    pool,
     positions,
+    states_of,
     through_layers,
 )
 from recjax.encoders._types import Pooling, Tokens
@@ -146,16 +147,8 @@ class Decoder:
         states: Any = nn.RMSNorm(self.epsilon).apply({"params": params["norm"]}, x)
         return states
 
-    def states(self, params: Params, tokens: Tokens) -> jax.Array:
-        """The last vector of each token, ``[B, T, D]``."""
-        x, mask = self.begin(params, tokens), jnp.asarray(tokens.mask)
-        return self.finish(params, self.through(params, x, mask))
-
-    def encode(self, params: Params, tokens: Tokens) -> jax.Array:
-        """A vector of each text, ``[B, D]`` float32; zeros for one without a token."""
-        states = self.states(params, tokens)
-        mask = jnp.asarray(tokens.mask)
-        return pool(states, mask, self.pooling, normalise=self.normalise)
+    states = states_of
+    encode = encode_of
 
 
 class _Layer(nn.Module):

@@ -148,7 +148,8 @@ class VisionTransformer:
         if self.projection:
             states = states @ params["projection"]["kernel"]
         everything = jnp.ones(states.shape[:2], bool)
-        return pool(states, everything, self.pooling, normalise=self.normalise)
+        pooled = pool(states, everything, self.pooling, normalise=self.normalise)
+        return pooled[:, 0]
 
 
 class _Embeddings(nn.Module):

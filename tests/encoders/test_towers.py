@@ -18,6 +18,7 @@ from benchmarks.encoder_parity import (
 )
 from recjax import encoders
 from recjax.encoders import Bert, Decoder, Tokens, VisionTransformer
+from recjax.encoders._blocks import pool
 
 # Written by: python -m benchmarks.encoder_parity --store tests/encoders
 STORED = json.loads((Path(__file__).parent / "towers.json").read_text())
@@ -81,6 +82,26 @@ def test_padding_and_company_change_nothing(tower):
         np.testing.assert_allclose(encode(params, other), expected, atol=2e-6)
     alone = encode(params, Tokens(*(x[:1] for x in texts(5, 2, 7, width=7))))
     np.testing.assert_allclose(alone, expected[:1], atol=2e-6)
+
+
+@pytest.mark.parametrize("tower", TEXT_TOWERS, ids=str)
+def test_texts_side_by_side_are_as_alone(tower):
+    params = large(tower)
+    alone = texts(5, 2, 7, width=7)
+    own = [ids[mask] for ids, mask in zip(*alone, strict=True)]
+    # In the first row two of them, padding, and one more; in the second one alone.
+    ids, mask = np.full((2, 16), 19, np.int32), np.zeros((2, 16), np.int32)
+    for row, start, number, which in ((0, 0, 1, 1), (0, 2, 2, 0), (0, 9, 3, 2)):
+        ids[row, start : start + len(own[which])] = own[which]
+        mask[row, start : start + len(own[which])] = number
+    ids[1, 3:8], mask[1, 3:8] = own[0], 1
+    states = tower.states(params, Tokens(ids, mask))
+    found = pool(states, mask, tower.pooling, normalise=tower.normalise, texts=4)
+    assert found.shape == (2, 4, 8)
+    expected = tower.encode(params, alone)
+    np.testing.assert_allclose(found[0, :3], expected[np.array([1, 0, 2])], atol=2e-6)
+    np.testing.assert_allclose(found[1, 0], expected[0], atol=2e-6)
+    assert not found[0, 3].any() and not found[1, 1:].any()
 
 
 @pytest.mark.parametrize("tower", TEXT_TOWERS, ids=str)
