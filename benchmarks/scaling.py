@@ -56,7 +56,8 @@ def collective_bytes(text: str) -> dict[str, int]:
     """Bytes that one device receives, by kind of collective, in a compiled program.
 
     Args:
-      text: of the program, ``compiled.as_text()``; what stands in a loop counts once.
+      text: of the program, ``compiled.as_text()``.  What stands in a loop counts as
+        often as it runs, or once where the compiler does not know that.
 
     Returns:
       Bytes by kind; an all-reduce counts as by a ring, twice what it gives.
@@ -69,7 +70,7 @@ def collective_bytes(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     counted = re.search(r"num_partitions=(\d+)", text)
     everyone = int(counted[1]) if counted else 1
-    for call in _CALL.finditer(text):
+    for call, times in _calls(text):
         shapes = re.findall(r"(\w+)\[([\d,]*)\]", call["shape"])
         if call["start"] and call["kind"] != "all-reduce":
             # What goes in and what comes out.
@@ -84,8 +85,27 @@ def collective_bytes(text: str) -> dict[str, int]:
         elif call["kind"] != "collective-permute":
             size = size * (parts - 1) // parts
         size *= 2 if call["kind"] == "all-reduce" else 1
-        found[call["kind"]] = found.get(call["kind"], 0) + size
+        found[call["kind"]] = found.get(call["kind"], 0) + size * times
     return found
+
+
+def _calls(text: str) -> list[tuple[re.Match, int]]:
+    """The collectives of a program, and how often each of them runs."""
+    found, loops, where = [], {}, ""
+    for line in text.splitlines():
+        begun = re.match(r"(?:ENTRY )?(%[\w.-]+) .*\{$", line)
+        where = begun[1] if begun else where
+        if loop := re.search(r" while\(.*body=(%[\w.-]+)", line):
+            runs = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+            loops[loop[1]] = where, int(runs[1]) if runs else 1
+        if call := _CALL.search(line):
+            found.append((call, where))
+
+    def times(where: str) -> int:
+        outside, runs = loops.get(where, ("", 1))
+        return runs * times(outside) if outside else runs
+
+    return [(call, times(where)) for call, where in found]
 
 
 def _group_size(rest: str) -> int:
@@ -160,7 +180,7 @@ def inspect(problem: Problem, parallel: Parallel, *, dim: int, batch_size: int) 
         "imbalance": imbalance(context),
         "sum_bytes": sum(collective_bytes(str(product.as_text())).values()),
         "sum_bytes_expected": expected_bytes(context, dim),
-        "step_bytes": collective_bytes(str(epoch.as_text())),
+        "epoch_bytes": collective_bytes(str(epoch.as_text())),
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
         "sum_operations": cost.get("flops"),

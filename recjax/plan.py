@@ -174,7 +174,7 @@ def plan(
         # Rows in and out of tables and moments, and one pass a layer.
         moved = (10 + 4 * hops) * nodes * size.row
     else:
-        held["work"] = _ORDER * num_pairs + _whole_work(size, table)
+        held["work"] = _ORDER * num_pairs + _whole_work(size, table, exchange)
         exchanged = _whole_exchange(size, table)
         # Both ways, an edge brings a row; then Adam passes over four tables.
         sums = 2 * hops * (2 * num_pairs / parts * (size.row + 8) + 2 * table)
@@ -225,13 +225,18 @@ def _training_data(size: _Sizes, spec: Spec, exchange: str, by: str) -> dict:
     if size.parts > 1:
         graph += 2 * own
     if exchange == "ring":
-        graph += 3 * edges + size.nodes
+        # By turn, three numbers an edge, as many as the fullest device has: users have
+        # edges to items only, so that a device has half of its turns off.
+        graph += 2 * 3 * edges + size.nodes
     lists = 5 * size.pairs + 2 * spec.num_users + 2 * spec.num_items
     return {"graph": 4.0 * graph, "lists": 4.0 * lists}
 
 
-def _whole_work(size: _Sizes, table: float) -> float:
-    gathered = table * size.parts if size.parts > 1 and size.hops else 0.0
+def _whole_work(size: _Sizes, table: float, exchange: str) -> float:
+    gathered = 0.0
+    if size.parts > 1 and size.hops:
+        # Of a ring, the part that is used, the one under way, and both ways at once.
+        gathered = table * (4 if exchange == "ring" else size.parts)
     batch = _PER_BATCH_ROW * size.rows / size.data * size.row
     return (size.hops + 1) * table + gathered + batch
 

@@ -27,6 +27,7 @@ CASES = {
         "mesh:data=2,model=4",
     ),
     "lightgcn, model": (LightGCN(dim=32, layers=2), None, "mesh:model=8"),
+    "lightgcn, ring": (LightGCN(dim=32, layers=2), None, "mesh:model=8,exchange=ring"),
     "lightgcn, both": (LightGCN(dim=32, layers=3), None, "mesh:data=2,model=4"),
 }
 
@@ -72,7 +73,7 @@ def test_bytes_are_those_of_the_compiled_step(context, name):
     assert found.total == pytest.approx(needed, rel=0.15)
     held = found.held
     assert held["tables"] + held["optimizer"] == pytest.approx(on_one(state), rel=1e-3)
-    arrives = sum(found.exchanged.values())
+    arrives = found.steps * sum(found.exchanged.values())
     received = sum(collective_bytes(compiled.as_text()).values())
     assert arrives == pytest.approx(received, rel=0.15)
     data_bytes = held["graph"] + held["lists"]

@@ -191,6 +191,8 @@ def test_the_compiled_program_receives_what_the_formula_says(exchange):
     received = collective_bytes(text)
     assert sum(received.values()) == expected_bytes(context, 32)
     assert ("f32[4000,32]" in text) == (exchange == "gather")
+    once = jax.jit(graph_sum).lower(context.graph, x).compile().memory_analysis()
+    assert (once.temp_size_in_bytes > 4000 * 32 * 4) == (exchange == "gather")
     assert imbalance(context)["edges"] == 1
 
 

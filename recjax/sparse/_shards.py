@@ -228,15 +228,28 @@ def _round(
     run: Callable, x: jax.Array, weight: jax.Array, ring: tuple[Turn, ...]
 ) -> jax.Array:
     """The sums over all parts of the table, which pass by one after the other."""
-    parts = len(ring)
+    parts, rows = len(ring), ring[0].row_pointer.shape[0] - 1
     back = [(m, (m - 1) % parts) for m in range(parts)]
-    out = jnp.zeros((), x.dtype)
-    for step, (take, *edges) in enumerate(ring):
+
+    def sums(turn, part):
+        take, *edges = turn
+        return run(part, jnp.where(take < 0, 0, weight[take]), *edges)
+
+    turns = [functools.partial(sums, turn) for turn in ring]
+    if parts == 1:
+        return turns[0](x)
+
+    # A loop: where a compiler sees all turns at once, it may pass every part round
+    # before it uses any, and hold them all.
+    def pass_on(step, carry):
+        part, out = carry
         # Sent on before it is used, so that the next is under way meanwhile.
-        after = jax.lax.ppermute(x, _AXIS, back) if step + 1 < parts else x
-        out += run(x, jnp.where(take < 0, 0, weight[take]), *edges)
-        x = after
-    return out
+        after = jax.lax.ppermute(part, _AXIS, back)
+        return after, out + jax.lax.switch(step, turns[:-1], part)
+
+    start = x, jnp.zeros((rows, *x.shape[1:]), x.dtype)
+    last, out = jax.lax.fori_loop(0, parts - 1, pass_on, start)
+    return out + turns[-1](last)
 
 
 def _bring_home(out: jax.Array, shards: Shards) -> jax.Array:
