@@ -80,8 +80,9 @@ def attach(
         )
     tower, params, tokenizer = encoders.load(encoder.path)
     length = min(encoder.length, tower.length)
-    texts, _ = item_texts(items, encoder.fields, encoder.template)
+    texts, present = item_texts(items, encoder.fields, encoder.template)
     tokens = encoders.tokenize(tokenizer, texts, length=length)
     upper, params, hidden = encoders.cut(tower, params, tokens, layers=encoder.layers)
     text = dataclasses.replace(model.text, tower=upper)
-    return dataclasses.replace(model, text=text), with_tower(context, params, hidden)
+    context = with_tower(context, params, hidden, present)
+    return dataclasses.replace(model, text=text), context

@@ -5,6 +5,7 @@ import shutil
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from recjax import encoders, pipeline
@@ -208,3 +209,10 @@ def test_attached_it_is_the_frozen_tower_at_first(small, folder):
     expected = encoders.encode_texts(tower, weights, tokenizer, texts)
     found = model.text.vectors(params["tower"], context)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert context.prepared["texts_present"].all()
+    blank = pa.array(["", *texts[1:]])
+    items = data.items.set_column(
+        data.items.column_names.index("group"), "group", blank
+    )
+    _, context = attach(Hybrid(dim=8), build_context(data, (), 0.0)[1], items, encoder)
+    assert np.flatnonzero(~context.prepared["texts_present"]).tolist() == [0]

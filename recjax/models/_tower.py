@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from recjax.adapters import add_delta, init_delta, init_lora, merge_lora
 from recjax.types import Batch, Context, Feature, Params, prepared
@@ -31,28 +32,33 @@ class Tower(Protocol):
         ...
 
 
-def with_tower(context: Context, params: Params, tokens: Any) -> Context:
+def with_tower(
+    context: Context, params: Params, tokens: Any, present: Any = None
+) -> Context:
     """A context that holds the weights of a tower and what it reads of each item.
 
     Args:
       context: the training data.
       params: the weights.
       tokens: the inputs of all items, a tree of arrays ``[I, ...]``.
+      present: ``[I]`` bool, which items have a text at all; None for all.
 
     Returns:
-      The context, with both on the device.
+      The context, with all of it on the device.
 
     Raises:
       ValueError: the inputs are not one an item.
     """
     num_items = context.item_counts.shape[0]
-    for leaf in jax.tree.leaves(tokens):
+    present = np.ones(num_items, bool) if present is None else np.asarray(present)
+    for leaf in [*jax.tree.leaves(tokens), present]:
         if leaf.shape[:1] != (num_items,):
             raise ValueError(
-                f"tokens {leaf.shape} must have a row for each of {num_items} items, "
-                "in the order of the dataset"
+                f"tokens or present {leaf.shape} must have a row for each of "
+                f"{num_items} items, in the order of the dataset"
             )
-    held = jax.device_put({"tower": params, "tokens": tokens})
+    held = {"tower": params, "tokens": tokens, "texts_present": present}
+    held = jax.device_put(held)
     return context._replace(prepared=context.prepared | held)
 
 
@@ -141,14 +147,14 @@ class Tuned:
         self, changes: Params, context: Context, batch: Batch | None = None
     ) -> Feature:
         """Vectors ``[I, F]`` of all items; in a step, by the schedule."""
-        num_items = context.item_counts.shape[0]
-        present = jnp.ones(num_items, bool)
         if batch is None or self.refreshed == "all":
-            return Feature(self.vectors(changes, context), present)
+            vectors = self.vectors(changes, context)
+            return Feature(vectors, prepared(context, "texts_present"))
+        num_items = context.item_counts.shape[0]
         # For padding, and an item that is there twice, a row that is nobody's.
         rows = jnp.where(batch.weight > 0, batch.items, num_items)
         rows = rows[: self.rows or None]
         rows = jnp.unique(rows, size=len(rows), fill_value=num_items)
         fresh = self.vectors(changes, context, rows)
         bank = prepared(context, "bank").at[rows].set(fresh, mode="drop")
-        return Feature(bank, present)
+        return Feature(bank, prepared(context, "texts_present"))

@@ -190,6 +190,24 @@ def test_it_starts_as_the_frozen_tower(plain):
     assert np.abs(moved - expected).max() > 1e-3
 
 
+@pytest.mark.parametrize("name", ["tower, all", "tower, batch"])
+def test_what_the_tower_makes_of_no_text_is_of_no_effect(plain, name):
+    model, tokens = MODELS[name], tokens_of(ITEMS)
+    other = tokens.copy()
+    other[SILENT] = (tokens[SILENT] + 1) % TOWER.words
+    silent = np.arange(ITEMS) != SILENT
+
+    def run(tokens, present=None):
+        params, context = ready(model, with_tower(plain, WEIGHTS, tokens, present))
+        batch = batch_of(model, context)
+        found = value_and_grad(model, params, context, batch)
+        return found, model.embed(params, context)
+
+    assert_close(run(tokens, silent), run(other, silent))
+    moved = np.abs(run(tokens)[1].items - run(other)[1].items)
+    assert moved.max() > 1e-3
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 20, 1000])
 def test_chunks_change_nothing(plain, chunk):
     whole = MODELS["tower, all"]
@@ -313,8 +331,10 @@ def test_the_order_of_a_history_matters(plain):
 
 
 def test_what_does_not_fit_is_refused(plain):
-    with pytest.raises(ValueError, match=r"tokens \(3, 3\) .* each of 20 items"):
+    with pytest.raises(ValueError, match=r"present \(3, 3\) .* each of 20 items"):
         with_tower(plain, WEIGHTS, tokens_of(3))
+    with pytest.raises(ValueError, match=r"present \(4,\) .* each of 20 items"):
+        with_tower(plain, WEIGHTS, tokens_of(ITEMS), np.ones(4, bool))
     with pytest.raises(ValueError, match="choose fusion 'sum' or skip 'own'"):
         Hybrid(fusion="gated", skip="shared")
     with pytest.raises(ValueError, match="dim 5 must be a multiple of heads 2"):
