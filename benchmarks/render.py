@@ -194,6 +194,11 @@ def plot(found: dict, path: Path) -> None:
             _bars(axis, rows)
             axis.set_title(group)
     axes[0][0].set_ylabel("seconds" if grows else "")
+    if grows:
+        # One scale: what hardly grows is to look flat.
+        seconds = [row["seconds"] for _, rows in parts for row in rows]
+        for axis in axes[0]:
+            axis.set_ylim(min(seconds) / 1.5, max(seconds) * 1.5)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
@@ -203,7 +208,7 @@ def _line(axis: Any, rows: list[dict]) -> None:
     x = [row["x"] for row in rows]
     axis.loglog(x, [row["seconds"] for row in rows], "o-")
     axis.set_xticks(x, [_count(value) for value in x])
-    y = [row["seconds"] for row in rows]
+    y = [rows[0]["seconds"], rows[-1]["seconds"]]
     axis.set_yticks(y, [_seconds(value) for value in y])
     axis.minorticks_off()
 
