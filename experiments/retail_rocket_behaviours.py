@@ -35,7 +35,9 @@ neither recency nor a LightGCN mixed in adds anything.  ``known=0`` lists no pro
 that the customer visited, which suits a split that hides held-out pairs in all
 behaviours; "visited items as all" does without.
 
-Trained rows are of width 32 and 8 epochs, a fraction of what papers take.
+Trained rows are of width 32 and 8 epochs, a fraction of what papers take, and have one
+setting each.  Seconds are of one core that others used too, and of runs that were halted
+for a while: they tell little.
 """
 
 from collections.abc import Sequence

@@ -27,7 +27,11 @@ CASES = {
         "mesh:data=2,model=4",
     ),
     "lightgcn, model": (LightGCN(dim=32, layers=2), None, "mesh:model=8"),
-    "lightgcn, ring": (LightGCN(dim=32, layers=2), None, "mesh:model=8,exchange=ring"),
+    "lightgcn, ring": (
+        LightGCN(dim=128, layers=2),
+        None,
+        "mesh:model=8,exchange=ring",
+    ),
     "lightgcn, both": (LightGCN(dim=32, layers=3), None, "mesh:data=2,model=4"),
 }
 
