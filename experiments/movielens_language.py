@@ -25,7 +25,7 @@ Rows, and what each is to be compared with:
   memory bank.
 - AlphaRec has texts only; RLMRec-Con, -Gen, distillation and alignment with uniformity
   train LightGCN beside the texts, and rank by the graph alone, so that a cold film has
-  nothing to be ranked by.
+  nothing to be ranked by.  "One projection, RLMRec-Con" aligns that encoder as well.
 
 The temperature of each row is chosen on valid, out of three, but for those of "8
 epochs" and "larger batches" and what is compared with them, which keep 0.2.  The rate
@@ -72,9 +72,9 @@ GRID = product(objective__temperature=(0.15, 0.2, 0.3))
 LORA = Tuned(TOWER, rank=8, rows=16, chunk=64)
 
 
-def _aligned(alignment) -> Row:
+def _aligned(alignment, encoder=GRAPH) -> Row:
     grid = [{f"encoder.{name}": x for name, x in setting.items()} for setting in GRID]
-    return Row(Aligned(GRAPH, alignment), TRAINING, grid=grid)
+    return Row(Aligned(encoder, alignment), TRAINING, grid=grid)
 
 
 def _hybrid(note: str = "", training: Training = TRAINING, **changes: Any) -> Row:
@@ -93,6 +93,9 @@ ROWS = {
     "One projection": _hybrid(skip="shared"),
     "Two projections": _hybrid("against One projection", skip="own"),
     "RLMRec-Con": _aligned(Contrast(weight=0.1)),
+    "One projection, RLMRec-Con": _aligned(
+        Contrast(weight=0.1), dataclasses.replace(TEXT, skip="shared")
+    ),
     "RLMRec-Gen": _aligned(Reconstruct(weight=0.1)),
     "Distillation": _aligned(Distil(weight=0.1)),
     "Align and uniform": _aligned(AlignUniform(weight=0.1)),
