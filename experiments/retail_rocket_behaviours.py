@@ -36,8 +36,8 @@ that the customer visited, which suits a split that hides held-out pairs in all
 behaviours; "visited items as all" does without.
 
 Trained rows are of width 32 and 8 epochs, a fraction of what papers take, and have one
-setting each.  Seconds are of one core that others used too, and of runs that stood still
-for a while: they tell little.
+setting each.  Seconds are of one core that others used too, and of runs that stood
+still for a while: they tell little.
 """
 
 from collections.abc import Sequence
