@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,14 +161,20 @@ def encode_batches(
     if batch_tokens is None:
         on_cpu = jax.default_backend() == "cpu"
         batch_tokens = _CPU_TOKENS if on_cpu else _OTHER_TOKENS
+
+    def alone(places: np.ndarray) -> np.ndarray:
+        some = [rows[place] for place in places]
+        tokens = _padded(some, max(map(len, some)))
+        return np.asarray(_encode(tower, params, tokens, 1))[:, 0]
+
     for packed in _batches(rows, batch_tokens):
         most = packed.tokens.ids.shape[1] // _COLUMNS_A_TEXT
         waiting.append((packed, _encode(tower, params, packed.tokens, most)))
         # The next ones are on their way while this one is computed.
         if len(waiting) > 2:
-            yield _taken(texts, *waiting.pop(0))
+            yield _taken(texts, alone, *waiting.pop(0))
     for packed, vectors in waiting:
-        yield _taken(texts, packed, vectors)
+        yield _taken(texts, alone, packed, vectors)
 
 
 class _Packed(NamedTuple):
@@ -181,17 +187,24 @@ class _Packed(NamedTuple):
 
 
 def _taken(
-    texts: Sequence[str], packed: _Packed, vectors: jax.Array
+    texts: Sequence[str],
+    alone: Callable[[np.ndarray], np.ndarray],
+    packed: _Packed,
+    vectors: jax.Array,
 ) -> tuple[np.ndarray, np.ndarray]:
     """A finished batch, without its padding; ValueError where it is not finite."""
     places = packed.places
     found = np.asarray(vectors)[packed.row, packed.number]
-    bad = places[~np.isfinite(found).all(axis=1)]
+    bad = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(bad):
+        # What is not finite reaches the other texts of its row.
+        found[bad] = alone(places[bad])
+        bad = bad[~np.isfinite(found[bad]).all(axis=1)]
     if len(bad):
         raise ValueError(
             f"the vectors of {len(bad)} of {len(places)} texts are not finite, such as "
-            f"that of {texts[bad[0]][:60]!r} or one in the row with it: the parameters "
-            "are damaged, or too large for their type"
+            f"that of {texts[places[bad[0]]][:60]!r}: the parameters are damaged, or "
+            "too large for their type"
         )
     return places, found
 
