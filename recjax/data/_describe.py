@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recjax.console import text_table
+from recjax.data._dataset import Dataset
 from recjax.data._manifest import Manifest, absolute, read_manifest
 from recjax.data._store import load
 from recjax.types import Interactions
@@ -19,7 +20,11 @@ _QUANTILES = (("min", 0.0), ("10%", 0.1), ("median", 0.5), ("90%", 0.9), ("max",
 def describe(path: str | os.PathLike) -> str:
     """Plain text about a prepared dataset: sizes, split, degrees, features, cleaning.
 
-    Only the training part is read; numbers of rows come from the manifest.
+    Training and validation rows are read; numbers of rows come from the manifest.  Of
+    the items that were held out for validation it says how many have a higher number
+    than all that their user trains on.  By chance it is one in d + 1 for d training
+    items; where it is far from that, a model that looks at numbers knows what was
+    held out.
 
     Args:
       path: folder of the dataset.
@@ -49,14 +54,16 @@ def describe(path: str | os.PathLike) -> str:
       of an item                 0    0       0    0    1        1
     """
     # Through `load`, so that an altered dataset is not described as if it were sound.
-    dataset = load(path, parts=("train",))
     manifest = read_manifest(absolute(path))
+    known = [part for part in ("train", "valid") if part in manifest.parts]
+    dataset = load(path, parts=known)
     train = dataset.part("train")
     sections = [
         _head(manifest),
         _parts(manifest),
         _relations(manifest, train),
         _degrees(manifest, train),
+        _numbering(dataset),
         _features(manifest),
         _report(manifest),
         _config(manifest),
@@ -143,6 +150,21 @@ def _degree_row(label: str, ids: np.ndarray, size: int) -> list[str]:
         return [label] + ["-"] * (len(_QUANTILES) + 1)
     quantiles = np.quantile(counts, [q for _, q in _QUANTILES], method="lower")
     return [label, *(f"{q:,}" for q in quantiles), f"{np.count_nonzero(counts == 0):,}"]
+
+
+def _numbering(dataset: Dataset) -> str:
+    if "valid" not in dataset.parts or not dataset.parts["valid"].num_rows:
+        return ""
+    train, valid = dataset.target_rows("train"), dataset.target_rows("valid")
+    highest = np.full(dataset.spec.num_users, -1)
+    np.maximum.at(highest, train.users, train.items)
+    counts = np.bincount(train.users, minlength=dataset.spec.num_users)
+    above = np.mean(valid.items > highest[valid.users])
+    chance = np.mean(1 / (counts[valid.users] + 1))
+    return text_table(
+        ["Number of the item (validation rows)", "share", "by chance"],
+        [["above all of the user's training items", f"{above:.1%}", f"{chance:.1%}"]],
+    )
 
 
 def _features(manifest: Manifest) -> str:

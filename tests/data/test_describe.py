@@ -73,6 +73,26 @@ def test_numbers(tmp_path):
     assert "core  [1,000, 2]" in page
 
 
+def test_item_numbers_that_tell_what_is_held_out(tmp_path):
+    # The last item of user 0 is above its three others, that of user 1 below its one.
+    log = Log(
+        Interactions(
+            np.array([0, 0, 0, 0, 1, 1], np.int32),
+            np.array([1, 2, 3, 4, 2, 0], np.int32),
+        ),
+        users=pa.table({"id": ["ann", "bob"]}),
+        items=pa.table({"id": list("abcde")}),
+        parts=np.array([0, 0, 0, 1, 0, 1], np.int8),
+        part_names=("train", "valid"),
+    )
+    page = describe(write(log, tmp_path / "a", name="numbers", config={}))
+    # A quarter and a half.
+    assert table(page, "Number")[1][-2:] == ["50.0%", "37.5%"]
+    none = log._replace(parts=np.zeros(6, np.int8), part_names=("train",))
+    page = describe(write(none, tmp_path / "b", name="numbers", config={}))
+    assert "\nNumber" not in page
+
+
 def test_no_test_row_is_read(tmp_path):
     path = write(behaviours(), tmp_path / "a", name="clicks", config={})
     before = describe(path)
