@@ -323,6 +323,26 @@ class RefreshingRecommender(Recommender, Protocol):
         ...
 
 
+class AlternatingRecommender(RefreshingRecommender, Protocol):
+    """A model of which a part learns by itself at the start of each epoch.
+
+    That part has an optimizer state of its own, and stands still in all other steps.
+    """
+
+    first_params: tuple[str, ...]
+    """Names in the dict of parameters, of what learns first."""
+
+    def first_steps(self, context: Context) -> int:
+        """Steps of that part in an epoch; by sizes alone."""
+        ...
+
+    def first_loss(
+        self, params: Params, context: Context, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Loss of one such step, which draws its rows itself, and scalars to log."""
+        ...
+
+
 class SplitRecommender(Recommender, Protocol):
     """A model that can compute its loss from some rows of a batch on each device.
 

@@ -135,17 +135,15 @@ def modality_views(
       graphs: likewise.
 
     Returns:
-      A view a modality, in the order of their names; one product with A serves all.
+      A view a modality, in the order of their names.
     """
-    users, graph = (
-        split_nodes(params["nodes"], context).users,
-        prepared(context, "graph"),
-    )
-    nodes = {m: jnp.concatenate([users, n]) for m, n in looks(params, context).items()}
-    views = jnp.stack([generated_sum(graphs[m], nodes[m]) for m in sorted(nodes)], 1)
-    graph = prepared(context, "graph")
-    both = split_nodes(views + graph_sum(graph, views), context)
-    return [Embeddings(*(x[:, m] for x in both)) for m in range(len(nodes))]
+    users = split_nodes(params["nodes"], context).users
+    views = []
+    for name, vectors in sorted(looks(params, context).items()):
+        own = generated_sum(graphs[name], jnp.concatenate([users, vectors]))
+        received = graph_sum(prepared(context, "graph"), own)
+        views.append(split_nodes(own + received, context))
+    return views
 
 
 def _mixed_looks(params: Params, context: Context) -> jax.Array:

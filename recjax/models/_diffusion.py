@@ -196,8 +196,8 @@ class Diffusion:
     """Share of the entries of a row that are dropped before a denoiser sees it."""
     signal_weight: float = 0.1
     """Weight e of the modality in the denoisers' loss; 0.01 for Baby."""
-    users: int = 160
-    """Users of a step that the denoisers learn from."""
+    users: int = 1024
+    """Users that a step of the denoisers learns from."""
 
     @property
     def schedule(self) -> Schedule:

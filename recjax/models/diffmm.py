@@ -1,7 +1,7 @@
 r"""DiffMM: graphs that a diffusion model makes of each modality."""
 
 import dataclasses
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -31,17 +31,7 @@ from recjax.models._nodes import (
 )
 from recjax.objectives import BPR, Objective
 from recjax.sparse import graph_sum, take_rows
-from recjax.types import (
-    Batch,
-    Context,
-    Embeddings,
-    ItemLists,
-    Params,
-    Spec,
-    prepared,
-)
-
-Graphs: TypeAlias = dict[str, GeneratedGraph]
+from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec, prepared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +50,14 @@ class DiffMM:
 
     scored by E_u . E_i.  The loss is the objective on E, L2 on P, and InfoNCE, over all
     users and over all items, of E against every C_m (``contrast="main"``) or of C_m
-    against C_n for all pairs (``"pairs"``).  To it comes the loss of the denoisers,
-    `recjax.models._diffusion`, on some users; through it nothing else learns.  Graphs
-    are generated once an epoch, and for scoring, then without dropped edges.
+    against C_n for all pairs (``"pairs"``).  In each epoch the denoisers learn first,
+    by a loss of their own (`recjax.models._diffusion`); then the graphs are generated,
+    and the rest learns.  For scoring no edges of theirs are dropped.
 
     Any number of modalities; w is over those that an item has.
 
-    Differs from the released code: denoisers learn from a few users in every step, not
-    from 1024 in ten steps before the epoch, so that the first graph is one of untrained
-    denoisers; all see the same users and noise.  The contrast is a mean over
+    Differs from the released code: the steps of the denoisers draw their users afresh,
+    and all denoisers see the same users and noise.  The contrast is a mean over
     ``contrast_rows`` of the batch, an unbiased estimate.  Scoring draws nothing.
 
     Examples:
@@ -112,6 +101,7 @@ class DiffMM:
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
+    first_params = ("denoisers",)
 
     @property
     def num_negatives(self) -> int:
@@ -139,10 +129,26 @@ class DiffMM:
         spec = Spec(*node_counts(context))
         return {"graph": make_graph(pairs, spec, self_loops=True)}
 
-    def _graphs(self, params: Params, context: Context) -> Graphs:
+    def _graphs(self, params: Params, context: Context) -> dict[str, GeneratedGraph]:
         """The graph of each modality, nothing dropped."""
         denoisers, k = params["denoisers"], self.generated_items
         return self.diffusion.graphs(denoisers, context.seen, k, context)
+
+    def first_steps(self, context: Context) -> int:
+        """As many as see each user once, on average."""
+        return -(-node_counts(context)[0] // self.diffusion.users)
+
+    def first_loss(
+        self, params: Params, context: Context, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of the denoisers on some users."""
+        features = project_features(params["projections"], context)
+        items, denoisers = (
+            split_nodes(params["nodes"], context).items,
+            params["denoisers"],
+        )
+        loss = self.diffusion.loss(key, denoisers, context, features, items)
+        return loss, {"denoising": loss}
 
     def refresh(self, params: Params, context: Context, key: jax.Array) -> Context:
         """The generated graphs of an epoch, some of their entries dropped."""
@@ -174,7 +180,8 @@ class DiffMM:
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The objective on E, L2 on P, the contrast, and the denoisers' own loss."""
+        """The objective on E, L2 on P, and the contrast."""
+        del key
         rows = batch_nodes(context, batch)
         table, graphs = params["nodes"], prepared(context, "generated")
         main = main_nodes(params, context, graphs, weight=self.generated_weight)
@@ -190,10 +197,6 @@ class DiffMM:
             own=vectors if self.contrast == "main" else None,
             rows=self.contrast_rows,
         )
-        features = project_features(params["projections"], context)
-        items, denoisers = split_nodes(table, context).items, params["denoisers"]
-        denoising = self.diffusion.loss(key, denoisers, context, features, items)
         loss = objective + self.l2 * table_l2_loss(table)
-        loss += self.contrast_weight * contrast + denoising
-        aux = {"objective": objective, "contrast": contrast, "denoising": denoising}
-        return loss, aux
+        loss += self.contrast_weight * contrast
+        return loss, {"objective": objective, "contrast": contrast}

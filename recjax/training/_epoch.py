@@ -11,10 +11,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from recjax.optimizers import apply_updates
 from recjax.reduce import BATCH_AXIS
-from recjax.sampling import epoch_rows, make_batch, sample_user_pairs
+from recjax.sampling import epoch_rows
 from recjax.sharding import Parallel, spec_of, table_shardings, update_rows
+from recjax.training._batches import draw_batch, own_rows
 from recjax.training._local import Sampled, draw_share, share_gradient
-from recjax.types import Batch, Context, Params, Recommender, Spec
+from recjax.training._turns import (
+    Turn,
+    add_logs,
+    init_optimizer,
+    join_turns,
+    learn_first,
+    split_turns,
+)
+from recjax.types import Context, Params, Recommender, Spec
 
 Precision: TypeAlias = Literal["float32", "bfloat16"]
 
@@ -74,7 +83,8 @@ def init_state(
     def init(key):
         init_key, run_key = jax.random.split(key)
         params = model.init(init_key, spec)
-        return State(params, optimizer.init(params), run_key, jnp.zeros((), jnp.int32))
+        opt_state = init_optimizer(model, optimizer, params)
+        return State(params, opt_state, run_key, jnp.zeros((), jnp.int32))
 
     if mesh is None:
         return init(key)
@@ -104,13 +114,14 @@ def make_epoch(
     state is donated.
 
     Args:
-      model: the model; one with a ``refresh`` makes the epoch's context first, see
-        `recjax.types.RefreshingRecommender`.
+      model: the model; one with a ``first_loss`` trains a part of itself before all
+        else, and one with a ``refresh`` then makes the epoch's context, see
+        `recjax.types.AlternatingRecommender` and `RefreshingRecommender`.
       optimizer: from optax.
       batch_size: B.
       pairs: see `Training`.
       precision: in which losses and their derivatives are computed; parameters, moments
-        and sums stay float32.
+        and sums stay float32, and so does the part that learns first.
       parallel: how the step is spread over devices, on which the state and the context
         lie (`init_state`, `recjax.sharding.shard_context`).  The axis ``data`` splits
         the rows of each batch.  With pmap every device has its own rows
@@ -161,10 +172,18 @@ def make_epoch(
             jax.random.fold_in(state.key, state.epoch)
         )
         rows, weight = epoch_rows(order_key, num_rows, batch_size)
+        num_steps = rows.shape[0]
+        first, rest = split_turns(model, state.params, state.opt_state)
+        # Numbers that no step has.
+        first_key, refresh_key = (
+            jax.random.fold_in(steps_key, num_steps + k) for k in (1, 0)
+        )
+        first, first_logs = learn_first(
+            model, optimizer, first, rest.params, context, first_key
+        )
         if hasattr(model, "refresh"):
-            # A number that no step has.
-            key = jax.random.fold_in(steps_key, rows.shape[0])
-            context = model.refresh(state.params, context, key)
+            params, _ = join_turns(first, rest)
+            context = model.refresh(params, context, refresh_key)
 
         def draw(xs):
             batch, loss_key = draw_batch(
@@ -175,8 +194,8 @@ def make_epoch(
                 batch = jax.lax.with_sharding_constraint(batch, rows)
             return batch, loss_key
 
-        def step(carry, xs):
-            params, opt_state = carry
+        def step(turn, xs):
+            params, opt_state = turn
             batch, loss_key = xs if is_ahead else draw(xs)
             num_rows = jnp.sum(batch.weight)
             if axis == BATCH_AXIS and device is not None:
@@ -194,9 +213,12 @@ def make_epoch(
                     sampled.capacity,
                 )
             else:
-                (loss, aux), grads = jax.value_and_grad(loss_of, has_aux=True)(
-                    params, context, batch, loss_key
-                )
+                (loss, aux), grads = jax.value_and_grad(
+                    lambda params: loss_of(
+                        first.params | params, context, batch, loss_key
+                    ),
+                    has_aux=True,
+                )(params)
             if axis is not None:
                 # Each device has the loss of the whole batch, and its derivative by
                 # what was computed there, times the number of devices.
@@ -209,16 +231,16 @@ def make_epoch(
                 updates, opt_state = optimizer.update(grads, opt_state, params)
                 params = apply_updates(params, updates)
             logs = {"loss": loss, "rows": num_rows} | aux
-            return (params, opt_state), logs
+            return Turn(params, opt_state), logs
 
-        xs = (jnp.arange(rows.shape[0]), rows, weight)
+        xs = (jnp.arange(num_steps), rows, weight)
         size = batch_size * max(1, model.num_negatives)
-        is_ahead = rows.shape[0] * size <= _DRAWN_AHEAD
+        is_ahead = num_steps * size <= _DRAWN_AHEAD
         if is_ahead:
             xs = jax.lax.map(draw, xs, batch_size=max(1, _DRAWN_TOGETHER // size))
-        (params, opt_state), logs = jax.lax.scan(
-            step, (state.params, state.opt_state), xs
-        )
+        rest, logs = jax.lax.scan(step, rest, xs)
+        params, opt_state = join_turns(first, rest)
+        logs = add_logs(logs, first_logs)
         state = State(params, opt_state, state.key, state.epoch + 1)
         if parallel is not None and not parallel.pmap:
             # Where they were, and nowhere that XLA may prefer.
@@ -255,70 +277,8 @@ def make_epoch(
     return run
 
 
-def draw_batch(
-    key: jax.Array,
-    context: Context,
-    index: jax.Array,
-    rows: jax.Array,
-    weight: jax.Array,
-    *,
-    num_negatives: int,
-    pairs: Literal["shuffled", "by_user"],
-) -> tuple[Batch, jax.Array]:
-    """The batch of a step, and the key of its loss.
-
-    Args:
-      key: of the steps of an epoch.
-      context: the training data.
-      index: of the step.
-      rows: ``[B]`` training pairs, and their ``weight``, from `epoch_rows`.
-      weight: ``[B]``.
-      num_negatives: M.
-      pairs: see `Training`.
-
-    Returns:
-      B rows, and a key.
-    """
-    pair_key, negative_key, loss_key = jax.random.split(
-        jax.random.fold_in(key, index), 3
-    )
-    if pairs == "by_user":
-        rows = sample_user_pairs(pair_key, context, len(rows))
-    relations = context.relations
-    batch = make_batch(
-        negative_key,
-        context,
-        context.users[rows],
-        context.items[rows],
-        weight,
-        num_negatives,
-        None if relations is None else relations[rows],
-    )
-    return batch, loss_key
-
-
 def _narrow(tree: Any, dtype: str) -> Any:
     """The tree with its float32 arrays of another type."""
     return jax.tree.map(
         lambda x: x.astype(dtype) if x.dtype == jnp.float32 else x, tree
     )
-
-
-def own_rows(batch: Batch, device: jax.Array) -> Batch:
-    """The rows of one of the devices of a pmap; the last ones get padding.
-
-    Args:
-      batch: B rows.
-      device: ``[]`` int, its number m among n.
-
-    Returns:
-      Rows ``m B / n`` to ``(m + 1) B / n``.
-    """
-    parts = jax.lax.axis_size(BATCH_AXIS)
-    size = -(-len(batch.users) // parts)
-
-    def take(x):
-        pad = ((0, size * parts - len(x)), *((0, 0),) * (x.ndim - 1))
-        return jax.lax.dynamic_slice_in_dim(jnp.pad(x, pad), device * size, size)
-
-    return jax.tree.map(take, batch)

@@ -16,7 +16,8 @@ import optax
 
 from recjax.optimizers import apply_updates
 from recjax.sampling import epoch_rows
-from recjax.training._epoch import State, draw_batch
+from recjax.training._batches import draw_batch
+from recjax.training._epoch import State
 from recjax.training._local import Sampled, draw_share, share_gradient
 from recjax.types import Context
 

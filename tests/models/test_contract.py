@@ -62,7 +62,7 @@ from recjax.reduce import BATCH_AXIS
 from recjax.sampling import make_batch
 from recjax.sharding import Parallel, make_mesh, shard_context, table_shardings
 from recjax.training import init_state, make_epoch
-from recjax.training._epoch import own_rows
+from recjax.training._batches import own_rows
 from recjax.types import BatchVectors, Feature, Interactions, Spec, prepare
 
 LOG = synthetic(num_users=24, num_items=20, num_groups=2, rows_per_user=6)
