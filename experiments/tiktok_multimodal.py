@@ -86,7 +86,7 @@ ROWS = {
     "LGMRec": row_of("lgmrec", PAIRWISE, (0.0709, 0.0279)),
     "MMHCL": row_of("mmhcl", BY_USER, (0.1139, 0.0492)),
     "DiffMM": row_of("diffmm", PAIRWISE, (0.1129, 0.0456)),
-    "ModalGCN": row_of("modal_gcn", SOFTMAX, tried=95),
+    "ModalGCN": row_of("modal_gcn", SOFTMAX, tried=190),
 }
 
 RATES = (1e-3, 3e-3)
@@ -123,9 +123,15 @@ TUNED = {
 }
 
 ABLATION = {
+    "ModalGCN, no lateness": row_of("modal_gcn", SOFTMAX, lateness=0.0),
     "ModalGCN, no last smoothing": row_of("modal_gcn", SOFTMAX, smoothing=0.0),
     "ModalGCN, no features": row_of("modal_gcn", SOFTMAX, modal_weight=0.0),
-    "ModalGCN, neither": row_of("modal_gcn", SOFTMAX, modal_weight=0.0, smoothing=0.0),
+    "ModalGCN, lateness alone": row_of(
+        "modal_gcn", SOFTMAX, modal_weight=0.0, smoothing=0.0
+    ),
+    "ModalGCN, none of these": row_of(
+        "modal_gcn", SOFTMAX, modal_weight=0.0, smoothing=0.0, lateness=0.0
+    ),
     "ModalGCN, BPR": row_of("modal_gcn", PAIRWISE, objective=BPR(), init_scale=0.1),
     "ModalGCN, temperature .1": row_of(
         "modal_gcn", SOFTMAX, objective=Softmax(temperature=0.1)

@@ -1,21 +1,24 @@
-"""ModalGCN: LightGCN with frozen graphs of alike items and one smoothing more."""
+"""ModalGCN: LightGCN with frozen graphs of alike items, made ready for what is next."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jraph
+import numpy as np
 
 from recjax.graphs import add_graphs
 from recjax.layers import newcomer_sum, propagate, propagate_rows, unit_length
 from recjax.models._dot import dot_bound, dot_score
 from recjax.models._item_graph import item_graphs
+from recjax.models._lateness import item_lateness
 from recjax.models._nodes import (
     add_to_items,
     batch_nodes,
     comparable,
     init_nodes,
     newcomer_nodes,
+    node_counts,
     objective_with_l2,
     split_batch,
     split_nodes,
@@ -38,14 +41,18 @@ class ModalGCN:
       H_I \leftarrow H_I + w\, S E_I,
 
       X &= H / |H|, \qquad Z = X + v\, \frac{A^2 X}{|A^2 X|}, \qquad
-      s_{ui} = \cos(z_u, z_i).
+      s_{ui} = \cos(z_u, z_i) + g\, l_i.
 
-    H is trained, by the in-batch softmax on cosines with the logQ correction.  Z is
-    made for scoring only: two steps on the graph blend each user with like users and
-    each item with like items, after lengths, which grow with popularity, are gone.
+    H is trained, by the in-batch softmax on cosines with the logQ correction.  What
+    else is there is for scoring only.  Z blends each user with like users and each item
+    with like items, after lengths, which grow with popularity, are gone.  The lateness
+    l of an item (`recjax.models._lateness.item_lateness`) says whether it is met first
+    or later, from the lengths of the lists that it is in: people are shown what comes
+    next.
 
-    Without features S is left out, and the model is a LightGCN with Z.  The ablation is
-    in ``experiments/tiktok_multimodal.py``.
+    Without features S is left out.  The ablation of all parts is in
+    ``experiments/tiktok_multimodal.py``.  Rows of users and items have a last entry
+    more, 1 and ``g l``, so that scores are dot products.
 
     Examples:
       >>> import jax
@@ -56,7 +63,7 @@ class ModalGCN:
 
     References:
       He et al., LightGCN, SIGIR 2020 (H); Zhou and Shen, FREEDOM, ACM MM 2023 (frozen
-      item graphs); Yi et al., RecSys 2019 (logQ).  Their combination, and Z, are ours.
+      item graphs); Yi et al., RecSys 2019 (logQ).  Their combination, Z and l are ours.
     """
 
     dim: int = 64
@@ -67,8 +74,10 @@ class ModalGCN:
     """Nearest items k of an item, in each modality."""
     modal_weight: float = 0.5
     """w, of what items receive from those that are alike; 0 for none."""
-    smoothing: float = 0.6
+    smoothing: float = 0.8
     """v, of the last smoothing; 0 for none."""
+    lateness: float = 0.8
+    """g, of an item's lateness; 0 for none."""
     objective: Objective = Softmax()  # noqa: RUF009 - frozen
     """What the vectors are trained for."""
     l2: float = 1e-4
@@ -85,19 +94,22 @@ class ModalGCN:
         """Negatives of one training pair."""
         return self.objective.num_negatives
 
-    def prepare(self, context: Context) -> dict[str, jraph.GraphsTuple]:
-        """The item graph S, where there are features to make it of."""
-        if not (context.features and self.modal_weight):
-            return {}
-        graphs = item_graphs(
-            context,
-            k=self.neighbours,
-            include_self=False,
-            standardise=True,
-            symmetrise=True,
-        )
-        share = [1 / len(graphs)] * len(graphs)
-        return {"item_graph": add_graphs(list(graphs.values()), share)}
+    def prepare(self, context: Context) -> dict[str, Any]:
+        """The lateness l, and S where there are features to make it of."""
+        pairs = np.asarray(context.users), np.asarray(context.items)
+        lateness = item_lateness(*pairs, node_counts(context)[1])
+        found: dict[str, Any] = {"lateness": lateness}
+        if context.features and self.modal_weight:
+            graphs = item_graphs(
+                context,
+                k=self.neighbours,
+                include_self=False,
+                standardise=True,
+                symmetrise=True,
+            )
+            share = [1 / len(graphs)] * len(graphs)
+            found["item_graph"] = add_graphs(list(graphs.values()), share)
+        return found
 
     def init(self, key: jax.Array, spec: Spec) -> Params:
         """E from N(0, init_scale^2)."""
@@ -123,10 +135,12 @@ class ModalGCN:
         )
 
     def embed(self, params: Params, context: Context) -> Embeddings:
-        """The rows of Z."""
+        """The rows of Z, with what makes the lateness part of the dot product."""
         vectors = self._vectors(params, context)
         received = graph_sum(context.graph, graph_sum(context.graph, vectors))
-        return split_nodes(self._blend(vectors, received), context)
+        users, items = split_nodes(self._blend(vectors, received), context)
+        late = self.lateness * prepared(context, "lateness")
+        return Embeddings(_with_last(users, 1.0), _with_last(items, late))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists
@@ -137,7 +151,8 @@ class ModalGCN:
         received = newcomer_sum(
             split_nodes(once, context).items, context.item_counts, histories
         )
-        return state._replace(users=self._blend(unit_length(users), received))
+        users = self._blend(unit_length(users), received)
+        return state._replace(users=_with_last(users, 1.0))
 
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
@@ -156,3 +171,9 @@ class ModalGCN:
             batch,
             l2=self.l2,
         )
+
+
+def _with_last(rows: jax.Array, last: jax.Array | float) -> jax.Array:
+    """Rows ``[B, D]`` with an entry more, a number each or one for all."""
+    column = jnp.broadcast_to(jnp.asarray(last, rows.dtype), len(rows))
+    return jnp.concatenate([rows, column[:, None]], axis=1)

@@ -9,12 +9,15 @@ import pytest
 from recjax.data import make_context, synthetic
 from recjax.lists import item_lists
 from recjax.models import LightGCN, ModalGCN
+from recjax.models._lateness import item_lateness
 from recjax.sampling import make_batch
-from recjax.types import Feature, Spec, prepare
+from recjax.types import Feature, Interactions, Spec, prepare
 
 LOG = synthetic(num_users=14, num_items=11, num_groups=2, rows_per_user=4)
 SPEC = Spec(14, 11, features=(("image", 5), ("sound", 3)))
-MODEL = ModalGCN(dim=6, layers=2, neighbours=3, modal_weight=0.7, smoothing=0.4)
+MODEL = ModalGCN(
+    dim=6, layers=2, neighbours=3, modal_weight=0.7, smoothing=0.4, lateness=0.3
+)
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +73,44 @@ def test_vectors_are_those_of_the_equations(plain, params):
     mean[14:] += 0.7 * alike(plain) @ table[14:]
     vectors = unit(mean)
     expected = unit(vectors + 0.4 * unit(ties @ ties @ vectors))
-    found = MODEL.embed(params, prepare(MODEL, plain))
-    np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-4, atol=1e-5)
+    found = np.concatenate(MODEL.embed(params, prepare(MODEL, plain)))
+    np.testing.assert_allclose(found[:, :-1], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_grow_with_the_lengths_of_the_lists_that_an_item_is_in(params):
+    # Users 0 and 1 have one item, 2 and 3 two, 4 eleven, which are too many to count.
+    users = np.array([0, 1, 2, 2, 3, 3] + 11 * [4])
+    items = np.array([0, 0, 0, 1, 2, 1, *range(11)])
+    context = make_context(Interactions(users, items), SPEC._replace(features=()))
+    plain = dataclasses.replace(MODEL, lateness=0.0)
+    everyone, all_items = np.arange(14), np.arange(11)
+
+    def scores(model):
+        ready = prepare(model, context)
+        state = model.embed(params, ready)
+        joined = model.fold_in(params, ready, state, ready.seen)
+        return [model.score(params, x, everyone, all_items) for x in (state, joined)]
+
+    log = np.log(2)
+    mean = 4 * log / 6
+    sums = np.array([0 + 0 + log, 2 * log, log] + 8 * [0])
+    counts = np.array([3, 2, 1] + 8 * [0])
+    late = (sums + 2 * mean) / (counts + 2) - mean
+    assert late[0] < 0 < late[2] < late[1]
+    for found, without in zip(scores(MODEL), scores(plain), strict=True):
+        np.testing.assert_allclose(
+            found - without, np.tile(0.3 * late, (14, 1)), rtol=1e-4, atol=1e-6
+        )
+
+
+def test_lateness_is_nothing_where_all_lists_are_long():
+    users, items = np.repeat([0, 1], 11), np.tile(np.arange(11), 2)
+    assert (item_lateness(users, items, 12) == 0).all()
+    assert (item_lateness(users[:0], items[:0], 2) == 0).all()
 
 
 def test_without_features_and_smoothing_it_is_lightgcn(plain, params):
-    bare = dataclasses.replace(MODEL, modal_weight=0.0, smoothing=0.0)
+    bare = dataclasses.replace(MODEL, modal_weight=0.0, smoothing=0.0, lateness=0.0)
     other = LightGCN(dim=6, layers=2)
     context = plain._replace(features={})
     batch = make_batch(
@@ -84,7 +119,7 @@ def test_without_features_and_smoothing_it_is_lightgcn(plain, params):
     for model in (bare, dataclasses.replace(MODEL, smoothing=0.0)):
         prepared = prepare(model, context)
         np.testing.assert_allclose(
-            np.concatenate(model.embed(params, prepared)),
+            np.concatenate(model.embed(params, prepared))[:, :-1],
             np.concatenate(other.embed(params, context)),
             atol=1e-6,
         )
@@ -109,7 +144,8 @@ def test_a_newcomer_with_a_users_list_is_blended_like_that_user(plain, params):
     )
     np.testing.assert_array_equal(found.items, state.items)
     nobody = item_lists(np.zeros(0, int), np.zeros(0, int), 2)
-    assert (MODEL.fold_in(params, context, state, nobody).users == 0).all()
+    alone = MODEL.fold_in(params, context, state, nobody).users
+    assert (alone[:, :-1] == 0).all()
 
 
 def test_the_context_must_be_prepared(plain, params):
