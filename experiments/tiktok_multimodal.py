@@ -22,9 +22,9 @@ here does, but that ties go to the lower number.
 What is held out is thus the last item of its user in some order, and what is left of
 a list of one is the first of two.  ModalGCN's lateness reads that from the lengths of
 training lists alone, and gives the greater part of its lead; any other model could add
-it (row "lateness alone" is LightGCN with it).  In rows that are held out at random there
-is nothing for it to read, and on Retail Rocket's buys it does not help on valid, so that
-it is no default.
+it (row "lateness alone" is LightGCN with it).  In rows that are held out at random it
+has nothing to read, and on Retail Rocket's buys it does not help on valid, so that it
+is no default.
 
 Settings: closed forms choose among eight on valid.  Models of papers run with the
 settings of their papers or released code, which others chose on other data; as
