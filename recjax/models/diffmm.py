@@ -52,9 +52,8 @@ class DiffMM:
     users and over all items, of E against every C_m (``contrast="main"``) or of C_m
     against C_n for all pairs (``"pairs"``).  In each epoch the denoisers learn first,
     by a loss of their own (`recjax.models._diffusion`); then the graphs are generated,
-    and the rest learns.  For scoring no edges of theirs are dropped.
-
-    Any number of modalities; w is over those that an item has.
+    and the rest learns.  For scoring no edges of theirs are dropped.  Any number of
+    modalities; w is over those that an item has.
 
     Differs from the released code: the steps of the denoisers draw their users afresh,
     and all denoisers see the same users and noise.  The contrast is a mean over
@@ -143,11 +142,8 @@ class DiffMM:
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of the denoisers on some users."""
         features = project_features(params["projections"], context)
-        items, denoisers = (
-            split_nodes(params["nodes"], context).items,
-            params["denoisers"],
-        )
-        loss = self.diffusion.loss(key, denoisers, context, features, items)
+        _, items = split_nodes(params["nodes"], context)
+        loss = self.diffusion.loss(key, params["denoisers"], context, features, items)
         return loss, {"denoising": loss}
 
     def refresh(self, params: Params, context: Context, key: jax.Array) -> Context:
