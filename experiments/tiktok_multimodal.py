@@ -38,9 +38,9 @@ gives on test.
 Machines: see the table; rows that ran on the H100 shared it with ten others, so that
 their seconds say little.  Half of the users have one or two training items.
 BM3 is better without the features than with them: what this copy has of them harms it,
-and the text of the papers is missing.  With the settings of their papers, SGL and SimGCL
-stay below Popular: their contrast is too strong for so few items a user, and only their
-tuned rows are worth a place.
+and the text of the papers is missing.  With the settings of their papers, SGL and
+SimGCL stay below Popular: their contrast is too strong for so few items a user, and
+only their tuned rows are worth a place.
 
 Tried later, and left out: users who lend to users that share items, tables of their
 own for what is lent, three to four models averaged, dropped edges, a contrast, a
