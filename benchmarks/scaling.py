@@ -6,8 +6,8 @@
 The second line, on a host with GPUs, also times whole epochs of LightGCN by pmap and on
 every mesh; without accelerators only numbers that no clock decides are worth having.
 They are read from what XLA compiled: the bytes that a device receives, those that it
-holds, and its operations.  Strong scaling keeps the graph, weak scaling takes a made-up
-one that grows with the devices.
+holds, and its operations (null where XLA does not know them).  Strong scaling keeps the
+graph, weak scaling takes a made-up one that grows with the devices.
 
 One neighbour sum and its derivative over M parts of N nodes must receive, with K_s the
 most rows that move by s devices,
@@ -172,7 +172,9 @@ def inspect(problem: Problem, parallel: Parallel, *, dim: int, batch_size: int) 
     state = init_state(model, adam, spec, jax.random.key(0), mesh=mesh)
     run: Any = make_epoch(model, adam, batch_size=batch_size, parallel=parallel)
     epoch = run.lower(state, context).compile()
-    memory, cost = epoch.memory_analysis(), product.cost_analysis() or {}
+    memory = epoch.memory_analysis()
+    # XLA says -1 for each call of a library, whose operations it does not know.
+    operations = (product.cost_analysis() or {}).get("flops", -1)
     return {
         "mesh": dict(mesh.shape),
         "exchange": parallel.exchange,
@@ -183,7 +185,7 @@ def inspect(problem: Problem, parallel: Parallel, *, dim: int, batch_size: int) 
         "epoch_bytes": collective_bytes(str(epoch.as_text())),
         "argument_bytes": memory.argument_size_in_bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
-        "sum_operations": cost.get("flops"),
+        "sum_operations": operations if operations >= 0 else None,
     }
 
 
