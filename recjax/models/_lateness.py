@@ -16,7 +16,7 @@ def item_lateness(users: np.ndarray, items: np.ndarray, num_items: int) -> np.nd
     who have no more than 10 items, with d the length of a list and m the mean of log d
     over all rows of such users,
 
-    .. math:: l_i = \frac{\sum_u \log d_u + 2 m}{|\{u\}| + 2} - m
+    .. math:: t_i = \frac{\sum_u \log d_u + 2 m}{|\{u\}| + 2} - m
 
     Args:
       users: ``[n]`` of the training rows.

@@ -41,18 +41,18 @@ class ModalGCN:
       H_I \leftarrow H_I + w\, S E_I,
 
       X &= H / |H|, \qquad Z = X + v\, \frac{A^2 X}{|A^2 X|}, \qquad
-      s_{ui} = \cos(z_u, z_i) + g\, l_i.
+      s_{ui} = \cos(z_u, z_i) + g\, t_i.
 
     H is trained, by the in-batch softmax on cosines with the logQ correction.  What
     else is there is for scoring only.  Z blends each user with like users and each item
     with like items, after lengths, which grow with popularity, are gone.  The lateness
-    l of an item (`recjax.models._lateness.item_lateness`) says whether it is met first
+    t of an item (`recjax.models._lateness.item_lateness`) says whether it is met first
     or later, from the lengths of the lists that it is in: people are shown what comes
     next.
 
     Without features S is left out.  The ablation of all parts is in
     ``experiments/tiktok_multimodal.py``.  Rows of users and items have a last entry
-    more, 1 and ``g l``, so that scores are dot products.
+    more, 1 and ``g t``, so that scores are dot products.
 
     Examples:
       >>> import jax
@@ -63,7 +63,7 @@ class ModalGCN:
 
     References:
       He et al., LightGCN, SIGIR 2020 (H); Zhou and Shen, FREEDOM, ACM MM 2023 (frozen
-      item graphs); Yi et al., RecSys 2019 (logQ).  Their combination, Z and l are ours.
+      item graphs); Yi et al., RecSys 2019 (logQ).  Their combination, Z and t are ours.
     """
 
     dim: int = 64
@@ -97,7 +97,7 @@ class ModalGCN:
         return self.objective.num_negatives
 
     def prepare(self, context: Context) -> dict[str, Any]:
-        """The lateness l, and S where there are features to make it of."""
+        """The lateness t, and S where there are features to make it of."""
         pairs = np.asarray(context.users), np.asarray(context.items)
         lateness = item_lateness(*pairs, node_counts(context)[1])
         found: dict[str, Any] = {"lateness": lateness}
