@@ -53,9 +53,9 @@ def describe(path: str | os.PathLike) -> str:
       of a user                  1    1       1    1    1        0
       of an item                 0    0       0    0    1        1
     """
-    # Through `load`, so that an altered dataset is not described as if it were sound.
     manifest = read_manifest(absolute(path))
     known = [part for part in ("train", "valid") if part in manifest.parts]
+    # Through `load`, so that an altered dataset is not described as if it were sound.
     dataset = load(path, parts=known)
     train = dataset.part("train")
     sections = [

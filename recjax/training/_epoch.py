@@ -174,16 +174,15 @@ def make_epoch(
         rows, weight = epoch_rows(order_key, num_rows, batch_size)
         num_steps = rows.shape[0]
         first, rest = split_turns(model, state.params, state.opt_state)
-        # Numbers that no step has.
-        first_key, refresh_key = (
-            jax.random.fold_in(steps_key, num_steps + k) for k in (1, 0)
-        )
+        # Keys by numbers that no step has.
+        key = jax.random.fold_in(steps_key, num_steps + 1)
         first, first_logs = learn_first(
-            model, optimizer, first, rest.params, context, first_key
+            model, optimizer, first, rest.params, context, key
         )
         if hasattr(model, "refresh"):
             params, _ = join_turns(first, rest)
-            context = model.refresh(params, context, refresh_key)
+            key = jax.random.fold_in(steps_key, num_steps)
+            context = model.refresh(params, context, key)
 
         def draw(xs):
             batch, loss_key = draw_batch(

@@ -35,15 +35,15 @@ def init_optimizer(
     Returns:
       The state.
     """
-    first, rest = (optimizer.init(part) for part in _split(model, params))
-    return (first, rest) if hasattr(model, "first_params") else rest
+    first, rest = (Turn(x, optimizer.init(x)) for x in _split(model, params))
+    return join_turns(first, rest)[1]
 
 
 def split_turns(model: Any, params: Params, opt_state: Any) -> tuple[Turn, Turn]:
     """The first turn, which may be empty, and the rest."""
     first, rest = _split(model, params)
-    states = opt_state if hasattr(model, "first_params") else (None, opt_state)
-    return Turn(first, states[0]), Turn(rest, states[1])
+    of_first, of_rest = opt_state if first else (None, opt_state)
+    return Turn(first, of_first), Turn(rest, of_rest)
 
 
 def join_turns(first: Turn, rest: Turn) -> tuple[Params, optax.OptState]:
@@ -82,9 +82,8 @@ def learn_first(
     def step(turn, key):
         (loss, aux), grads = jax.value_and_grad(loss_of, has_aux=True)(turn.params, key)
         updates, opt_state = optimizer.update(grads, turn.opt_state, turn.params)
-        return Turn(apply_updates(turn.params, updates), opt_state), {
-            "loss": loss
-        } | aux
+        turn = Turn(apply_updates(turn.params, updates), opt_state)
+        return turn, {"loss": loss} | aux
 
     keys = jax.random.split(key, model.first_steps(context))
     first, logs = jax.lax.scan(step, first, keys)
