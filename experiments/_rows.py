@@ -25,7 +25,8 @@ class Row(NamedTuple):
       tried: settings that were tried on valid before, by hand.
       published: metrics by name that a paper reports, None where there are none.
       curve: the first shown metric on test by epoch that a paper reports; ours is
-        looked at after the same epochs, and chooses nothing.
+        looked at after the same epochs, and chooses nothing.  Where a table retrains,
+        a row with a curve is trained for the epochs of its recipe, once.
       behaviours: those whose rows are edges and training pairs, the target last; none
         for rows of the target alone.
     """

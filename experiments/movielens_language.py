@@ -54,8 +54,17 @@ from recjax import encoders
 from recjax.alignments import AlignUniform, Contrast, Distil, Reconstruct
 from recjax.data import data_home, read
 from recjax.lists import item_lists
-from recjax.models import Aligned, AlphaRec, Hybrid, LightGCN, Popular, Tuned
-from recjax.models.hybrid import with_histories, with_tower
+from recjax.models import (
+    Aligned,
+    AlphaRec,
+    Attended,
+    Hybrid,
+    LightGCN,
+    Popular,
+    Tuned,
+    with_histories,
+    with_tower,
+)
 from recjax.objectives import Softmax
 from recjax.training import Training
 from recjax.types import Context, Interactions, Spec, prepare
@@ -109,8 +118,8 @@ ROWS = {
     "Text sum, 8 epochs": _hybrid("", JOINT),
     "LoRA joint": _hybrid("against Text sum, 8 epochs", JOINT, text=LORA),
     "Text sum, larger batches": _hybrid("", BLOCKS),
-    "One block": _hybrid("against larger batches", BLOCKS, attention="shared"),
-    "Two blocks": _hybrid("against One block", BLOCKS, attention="own"),
+    "One block": _hybrid("against larger batches", BLOCKS, attended=Attended("shared")),
+    "Two blocks": _hybrid("against One block", BLOCKS, attended=Attended("own")),
 }
 TABLE = Table(
     "movielens-small",
@@ -161,7 +170,9 @@ class LanguageProblem(TextProblem):
         super().__init__(
             table,
             case._replace(
-                context=with_histories(case.context, case.train, length=TEXT.history),
+                context=with_histories(
+                    case.context, case.train, length=TEXT.attended.history
+                ),
                 targets=case.targets | {"all": every},
                 ranked_not=case.ranked_not | {"all": seen},
             ),

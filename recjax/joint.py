@@ -8,8 +8,7 @@ import pyarrow as pa
 
 from recjax import encoders
 from recjax.data import item_texts
-from recjax.models import Hybrid
-from recjax.models.hybrid import with_tower
+from recjax.models import Hybrid, with_tower
 from recjax.types import Context
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from recjax.alignments import ALIGNMENTS
 from recjax.config import differences, from_dict, wrong_kind
 from recjax.joint import Encoder
-from recjax.models import MODELS, Diffusion, Tuned
+from recjax.models import MODELS, Attended, Diffusion, Tuned
 from recjax.objectives import OBJECTIVES
 from recjax.run_folder import (
     create,
@@ -20,6 +20,7 @@ CONFIG_TYPES = (
     *MODELS.values(),
     *OBJECTIVES.values(),
     *ALIGNMENTS.values(),
+    Attended,
     Diffusion,
     Encoder,
     Training,

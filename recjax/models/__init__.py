@@ -7,6 +7,8 @@ dataclass behind it.
 from typing import Any
 
 from recjax.models._diffusion import Diffusion
+from recjax.models._history_attention import Attended, with_histories
+from recjax.models._tower import Tuned, with_tower
 from recjax.models.aligned import Aligned
 from recjax.models.alpharec import AlphaRec
 from recjax.models.behaviour_filter import BehaviourFilter
@@ -23,7 +25,7 @@ from recjax.models.freedom import FREEDOM
 from recjax.models.gf_cf import GFCF
 from recjax.models.graph_alignment import GraphAlignment
 from recjax.models.graph_transformer import GraphTransformer
-from recjax.models.hybrid import Hybrid, Tuned
+from recjax.models.hybrid import Hybrid
 from recjax.models.ials import IALS
 from recjax.models.item_knn import ItemKNN
 from recjax.models.kar import KAR
@@ -119,6 +121,7 @@ __all__ = [
     "VBPR",
     "Aligned",
     "AlphaRec",
+    "Attended",
     "BehaviourFilter",
     "BehaviourGCN",
     "CoVisit",
@@ -141,4 +144,6 @@ __all__ = [
     "TurboCF",
     "UltraGCN",
     "XSimGCL",
+    "with_histories",
+    "with_tower",
 ]

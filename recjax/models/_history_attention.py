@@ -1,7 +1,8 @@
 """Transformer blocks over the neighbours in the graph, and along users' histories."""
 
+import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +15,9 @@ from recjax.layers import (
     sequence_attention,
     transformer_block,
 )
-from recjax.models._nodes import newcomer_graph, node_counts
+from recjax.models._nodes import newcomer_graph, node_counts, split_nodes
 from recjax.models._text_table import Sharing
-from recjax.types import Context, Interactions, ItemLists, Params
+from recjax.types import Context, Interactions, ItemLists, Params, prepared
 
 
 class Histories(NamedTuple):
@@ -77,86 +78,130 @@ def last_items(lists: ItemLists, *, length: int) -> Histories:
     return Histories(jnp.where(present, taken, 0).astype(jnp.int32), present)
 
 
-def init_blocks(key: jax.Array, sharing: Sharing, dim: int) -> Params:
-    """Parameters of the block over neighbours, and of the one along histories.
+@dataclasses.dataclass(frozen=True)
+class Attended:
+    """Transformer blocks after a propagation, or none.
 
-    Args:
-      key: a PRNG key.
-      sharing: ``"shared"`` makes one for both, ``"own"`` two, ``"none"`` none.
-      dim: D; the hidden layer of a block is twice as wide.
+    Every node attends to its neighbours in the graph, and every user along the history;
+    what the second gives is gated and added to a user's vector.  Histories are by time
+    where `with_histories` gave them to the context; a newcomer's is by item id.
 
-    Returns:
-      ``{"block", "history_block", "history_gate"}`` or a part of it; the gate of what
-      users get from their histories is 0.
+    Examples:
+      >>> params = Attended("shared").init(jax.random.key(0), dim=4)
+      >>> sorted(params)  # one block for both
+      ['block', 'history_gate']
+
+    References:
+      Those of `recjax.layers.transformer_block`.
     """
-    names = {"none": (), "shared": ("block",), "own": ("block", "history_block")}
-    keys = jax.random.split(key)
-    blocks = {
-        name: init_transformer_block(one, dim, 2 * dim)
-        for name, one in zip(names[sharing], keys, strict=False)
-    }
-    return blocks | ({"history_gate": jnp.zeros(())} if blocks else {})
 
+    sharing: Sharing = "none"
+    """``"shared"`` has one block for both, ``"own"`` two, ``"none"`` none."""
+    history: int = 20
+    """Items of a user's history that is attended along, the last ones."""
+    heads: int = 2
+    """Of the attention."""
 
-def neighbour_block(
-    params: Params, graph: jraph.GraphsTuple, nodes: jax.Array, *, heads: int
-) -> jax.Array:
-    """A `transformer_block` of nodes ``[N, D]`` that attend to their neighbours."""
-    attend = functools.partial(graph_attention, graph)
-    return transformer_block(params["block"], nodes, attend, heads=heads)
+    def prepare(self, context: Context) -> dict[str, Any]:
+        """What the context holds already, and histories by id, if it has none."""
+        if self.sharing == "none" or "histories" in context.prepared:
+            return context.prepared
+        histories = last_items(context.seen, length=self.history)
+        return context.prepared | {"histories": histories}
 
+    def init(self, key: jax.Array, dim: int) -> Params:
+        """Parameters of the blocks, whose hidden layer is twice as wide as D.
 
-def newcomer_block(
-    params: Params,
-    users: jax.Array,
-    nodes: jax.Array,
-    context: Context,
-    histories: ItemLists,
-    *,
-    heads: int,
-) -> jax.Array:
-    """`neighbour_block` of newcomers who attend to the items of their lists.
+        The gate of what users get from their histories is 0: the last item alone
+        would say little.
+        """
+        names = {"none": (), "shared": ("block",), "own": ("block", "history_block")}
+        keys = jax.random.split(key)
+        blocks = {
+            name: init_transformer_block(one, dim, 2 * dim)
+            for name, one in zip(names[self.sharing], keys, strict=False)
+        }
+        return blocks | ({"history_gate": jnp.zeros(())} if blocks else {})
 
-    Args:
-      params: from `init_blocks`.
-      users: ``[B, D]``, theirs.
-      nodes: ``[N, D]``, of the graph that they join.
-      context: the training data.
-      histories: B lists.
-      heads: of the attention.
+    def nodes(
+        self, params: Params, graph: jraph.GraphsTuple, nodes: jax.Array
+    ) -> jax.Array:
+        """A `transformer_block` of nodes ``[N, D]`` that attend to their neighbours."""
+        if self.sharing == "none":
+            return nodes
+        attend = functools.partial(graph_attention, graph)
+        return transformer_block(params["block"], nodes, attend, heads=self.heads)
 
-    Returns:
-      ``[B, D]``.
-    """
-    graph = newcomer_graph(histories, len(nodes), first=node_counts(context)[0])
-    everyone = jnp.concatenate([users, nodes])
-    return neighbour_block(params, graph, everyone, heads=heads)[: len(users)]
+    def users(
+        self,
+        params: Params,
+        users: jax.Array,
+        items: jax.Array,
+        context: Context,
+        rows: jax.Array | None = None,
+    ) -> jax.Array:
+        """Users of the graph with what they get along their histories.
 
+        Args:
+          params: from `init`.
+          users: ``[B, D]``.
+          items: ``[I, D]``, all.
+          context: the training data.
+          rows: ``[B]``, who they are; None for all.
 
-def history_block(
-    params: Params, items: jax.Array, histories: Histories, *, heads: int
-) -> jax.Array:
-    """A `transformer_block` along histories: the vectors of the last steps, gated.
+        Returns:
+          ``[B, D]``.
+        """
+        if self.sharing == "none":
+            return users
+        histories = prepared(context, "histories")
+        if rows is not None:
+            histories = jax.tree.map(lambda x: x[rows], histories)
+        return users + self._along(params, items, histories)
 
-    A step attends to itself and those before; nothing else says where it stands.
-    The gate is one number that begins at 0: the last item alone would say little.
+    def newcomers(
+        self,
+        params: Params,
+        users: jax.Array,
+        nodes: jax.Array,
+        context: Context,
+        lists: ItemLists,
+    ) -> jax.Array:
+        """Newcomers who attend to the items of their lists, and along them.
 
-    Args:
-      params: from `init_blocks`.
-      items: ``[I, D]``.
-      histories: of B users; one without any gets 0.
-      heads: of the attention.
+        Args:
+          params: from `init`.
+          users: ``[B, D]``, theirs after the propagation.
+          nodes: ``[N, D]``, of the graph that they join, after the propagation.
+          context: the training data.
+          lists: B of them.
 
-    Returns:
-      ``[B, D]``.
-    """
-    present = histories.present
+        Returns:
+          ``[B, D]``.
+        """
+        if self.sharing == "none":
+            return users
+        graph = newcomer_graph(lists, len(nodes), first=node_counts(context)[0])
+        together = self.nodes(params, graph, jnp.concatenate([users, nodes]))
+        items = split_nodes(self.nodes(params, context.graph, nodes), context).items
+        histories = last_items(lists, length=self.history)
+        return together[: len(users)] + self._along(params, items, histories)
 
-    def attend(queries, keys, values):
-        return sequence_attention(queries, keys, values, where=present, causal=True)
+    def _along(
+        self, params: Params, items: jax.Array, histories: Histories
+    ) -> jax.Array:
+        """A `transformer_block` along histories: the last steps, gated.
 
-    steps = jnp.where(present[..., None], items[histories.items], 0)
-    block = params.get("history_block", params["block"])
-    steps = transformer_block(block, steps, attend, heads=heads)
-    last = jnp.where(present[:, -1:], steps[:, -1], 0)
-    return params["history_gate"] * last
+        A step attends to itself and those before; nothing else says where it stands.
+        A user without a history gets 0.
+        """
+        present = histories.present
+
+        def attend(queries, keys, values):
+            return sequence_attention(queries, keys, values, where=present, causal=True)
+
+        steps = jnp.where(present[..., None], items[histories.items], 0)
+        block = params.get("history_block", params["block"])
+        steps = transformer_block(block, steps, attend, heads=self.heads)
+        last = jnp.where(present[:, -1:], steps[:, -1], 0)
+        return params["history_gate"] * last

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from recjax.adapters import add_delta, init_delta, init_lora, merge_lora
+from recjax.models._texts import item_texts
 from recjax.types import Batch, Context, Feature, Params, prepared
 
 
@@ -144,9 +145,22 @@ class Tuned:
         return context._replace(prepared=context.prepared | {"bank": bank})
 
     def texts(
-        self, changes: Params, context: Context, batch: Batch | None = None
+        self,
+        changes: Params,
+        context: Context,
+        batch: Batch | None = None,
+        feature: str = "",
     ) -> Feature:
-        """Vectors ``[I, F]`` of all items; in a step, by the schedule."""
+        """Vectors ``[I, F]`` of all items; in a step, by the schedule.
+
+        Args:
+          changes: from `init`.
+          context: the training data, with the tower's if there is one.
+          batch: of a step; None when scoring.
+          feature: the table to read where there is no tower; empty for all.
+        """
+        if self.tower is None:
+            return item_texts(context, feature)
         if batch is None or self.refreshed == "all":
             vectors = self.vectors(changes, context)
             return Feature(vectors, prepared(context, "texts_present"))

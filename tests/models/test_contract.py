@@ -38,6 +38,7 @@ from recjax.models import (
     VBPR,
     Aligned,
     AlphaRec,
+    Attended,
     BehaviourGCN,
     DiffMM,
     Diffusion,
@@ -54,8 +55,8 @@ from recjax.models import (
     Tuned,
     UltraGCN,
     XSimGCL,
+    with_tower,
 )
-from recjax.models.hybrid import with_tower
 from recjax.objectives import BCE, BPR, SampledSoftmax, Softmax
 from recjax.recommendation import embed
 from recjax.reduce import BATCH_AXIS
@@ -166,7 +167,9 @@ MODELS = TYPED | {
     ),
     "aligned uniform": Aligned(MF(dim=8, objective=BPR()), AlignUniform(), "text"),
     "hybrid": Hybrid(dim=8, skip="own", fusion="apart"),
-    "hybrid shared": Hybrid(dim=8, skip="shared", attention="shared", history=4),
+    "hybrid shared": Hybrid(
+        dim=8, skip="shared", attended=Attended("shared", history=4)
+    ),
     "hybrid tower": Hybrid(
         dim=8, fusion="gated", text=Tuned(TOWER, rank=2, rows=9, chunk=4)
     ),

@@ -14,8 +14,14 @@ from models.towers import TOWER, WEIGHTS, tokens_of
 from recjax.data import make_context, synthetic
 from recjax.evaluation import recommend
 from recjax.lists import item_lists
-from recjax.models import Hybrid, LightGCN
-from recjax.models.hybrid import Tuned, with_histories, with_tower
+from recjax.models import (
+    Attended,
+    Hybrid,
+    LightGCN,
+    Tuned,
+    with_histories,
+    with_tower,
+)
 from recjax.objectives import BPR, Softmax
 from recjax.sampling import make_batch
 from recjax.training import init_state, make_epoch
@@ -100,8 +106,8 @@ MODELS = {
     "concat bpr": Hybrid(dim=D, fusion="concat", objective=BPR(2)),
     "apart, past": Hybrid(dim=D, fusion="apart", skip="own", layers=2),
     "one projection": Hybrid(dim=D, skip="shared"),
-    "one block": Hybrid(dim=D, attention="shared", history=3),
-    "two blocks": Hybrid(dim=D, attention="own", history=3),
+    "one block": Hybrid(dim=D, attended=Attended("shared", history=3)),
+    "two blocks": Hybrid(dim=D, attended=Attended("own", history=3)),
     "tower, all": Hybrid(dim=D, text=dataclasses.replace(TUNED, refreshed="all")),
     "tower, batch": Hybrid(dim=D, text=TUNED),
 }
@@ -164,8 +170,9 @@ def test_sharing_is_one_parameter_in_two_places(plain):
         ("one block", "two blocks", "block", "history_block"),
     ):
         shared = MODELS[one]
-        field = "skip" if copy == "skip" else "attention"
-        apart = dataclasses.replace(shared, **{field: "own"})
+        own = "own" if copy == "skip" else Attended("own", history=3)
+        field = "skip" if copy == "skip" else "attended"
+        apart = dataclasses.replace(shared, **{field: own})
         params, context = ready(shared, plain)
         batch = batch_of(shared, context)
         copied = params | {copy: params[place]}
@@ -234,7 +241,7 @@ def test_a_fresh_bank_is_exact_and_an_old_one_is_read(plain):
         assert_close(grads[name], others[name])
     # After a step, the items of the batch are as the tower sees them, the others not.
     moved = params | {"tower": some(params["tower"], key=3)}
-    text = banked._text(moved, context, batch).values
+    text = banked.text.texts(moved["tower"], context, batch).values
     now = banked.text.vectors(moved["tower"], context)
     fresh = np.isin(np.arange(ITEMS), batch.items[batch.weight > 0])
     assert fresh.any() and not fresh.all()
@@ -249,7 +256,7 @@ def test_only_so_many_rows_pass_the_tower(plain):
     params, context = ready(few, plain)
     moved = params | {"tower": some(params["tower"], key=3)}
     batch = batch_of(few, context)
-    text = few._text(moved, context, batch).values
+    text = few.text.texts(moved["tower"], context, batch).values
     changed = np.abs(text - context.prepared["bank"]).max(1) > 1e-6
     assert set(np.flatnonzero(changed)) <= set(np.asarray(batch.items[:2]))
     assert changed.any()
@@ -287,7 +294,8 @@ def test_a_film_that_nobody_took_is_ranked_by_its_text(name, plain):
     np.testing.assert_array_equal(kept, 0)
     state = model.embed(params, context)
     if name != "one block":
-        x = model._text(params, context).values[COLD] @ params["project"]
+        text = model.text.texts(params.get("tower", {}), context)
+        x = text.values[COLD] @ params["project"]
         assert_close(state.items[COLD], unit(np.asarray(x)), 1e-4)
     # Whoever took nothing but that film is recommended it.
     lists = item_lists(np.array([0]), np.array([COLD]), 1)
@@ -338,7 +346,7 @@ def test_what_does_not_fit_is_refused(plain):
     with pytest.raises(ValueError, match="choose fusion 'sum' or skip 'own'"):
         Hybrid(fusion="gated", skip="shared")
     with pytest.raises(ValueError, match="dim 5 must be a multiple of heads 2"):
-        Hybrid(dim=5, attention="own")
+        Hybrid(dim=5, attended=Attended("own"))
     bare = make_context(TRAIN, Spec(USERS, ITEMS))
     model = MODELS["tower, all"]
     params = model.init(jax.random.key(0), SPEC)
