@@ -68,9 +68,21 @@ class Softmax:
 
     temperature: float = 0.25
     """Cosines are divided by it."""
+    log_q: float = 1.0
+    """Share of the correction.  With less than 1, cosines learn less of what is popular
+    and more of who likes it; see `popularity`."""
 
     cosine = True
     num_negatives = 0
+
+    @property
+    def popularity(self) -> float:
+        """What ``ln d`` of an item with d users is to weigh beside cosines in scores.
+
+        Softmax of ``(cos + popularity ln d) / temperature`` with all of the correction
+        has the gradient of softmax of ``cos / temperature`` with a share ``log_q``.
+        """
+        return self.temperature * (1.0 - self.log_q)
 
     def __call__(
         self, vectors: BatchVectors, context: Context, batch: Batch
@@ -81,6 +93,7 @@ class Softmax:
         share = context.item_counts[batch.items] / context.users.shape[0]
         # A positive always has a count; padding is masked, whatever it divides by.
         log_q = jnp.log(jnp.maximum(share, jnp.finfo(share.dtype).tiny))
+        log_q = self.log_q * log_q
         return in_batch_dot_softmax_loss(users, items, log_q, where=batch.weight)
 
 

@@ -41,18 +41,22 @@ class ModalGCN:
       H_I \leftarrow H_I + w\, S E_I,
 
       X &= H / |H|, \qquad Z = X + v\, \frac{A^2 X}{|A^2 X|}, \qquad
-      s_{ui} = \cos(z_u, z_i) + g\, t_i.
+      s_{ui} = \cos(z_u, z_i) + p \ln d_i + g\, t_i.
 
-    H is trained, by the in-batch softmax on cosines with the logQ correction.  What
-    else is there is for scoring only.  Z blends each user with like users and each item
-    with like items, after lengths, which grow with popularity, are gone.  The lateness
-    t of an item (`recjax.models._lateness.item_lateness`) says whether it is met first
-    or later, from the lengths of the lists that it is in: people are shown what comes
-    next.
+    X is trained, by the in-batch softmax on its cosines.  The number of users d of an
+    item is left to p in training and in scoring, where the objective corrects a share
+    of logQ only (`recjax.objectives.Softmax.popularity`): ``ln P(i | u)``, which is
+    learned, differs between items by more than cosines can.
+
+    What else is there is for scoring only.  Z blends each user with like users and each
+    item with like items, after lengths, which grow with popularity, are gone.  The
+    lateness t of an item (`recjax.models._lateness.item_lateness`) says whether it is
+    met first or later, from the lengths of the lists that it is in: people are shown
+    what comes next.
 
     Without features S is left out.  The ablation of all parts is in
     ``experiments/tiktok_multimodal.py``.  Rows of users and items have a last entry
-    more, 1 and ``g t``, so that scores are dot products.
+    more, 1 and ``p ln d + g t``, so that scores are dot products.
 
     Examples:
       >>> import jax
@@ -81,7 +85,7 @@ class ModalGCN:
     last item is held out, as on TikTok (0.8), and not where rows are held out at
     random; on Retail Rocket it does not."""
     objective: Objective = Softmax()  # noqa: RUF009 - frozen
-    """What the vectors are trained for."""
+    """What the vectors are trained for; p is that of a `Softmax`, and 0 for others."""
     l2: float = 1e-4
     """Weight of `batch_l2_loss` on the batch's rows of E."""
     init_scale: float = 0.01
@@ -137,12 +141,15 @@ class ModalGCN:
         )
 
     def embed(self, params: Params, context: Context) -> Embeddings:
-        """The rows of Z, with what makes the lateness part of the dot product."""
+        """The rows of Z, with what makes p and g part of the dot product."""
         vectors = self._vectors(params, context)
         received = graph_sum(context.graph, graph_sum(context.graph, vectors))
         users, items = split_nodes(self._blend(vectors, received), context)
-        late = self.lateness * prepared(context, "lateness")
-        return Embeddings(_with_last(users, 1.0), _with_last(items, late))
+        more = self.lateness * prepared(context, "lateness")
+        if isinstance(self.objective, Softmax):
+            popular = jnp.log(jnp.maximum(context.item_counts, 1.0))
+            more += self.objective.popularity * popular
+        return Embeddings(_with_last(users, 1.0), _with_last(items, more))
 
     def fold_in(
         self, params: Params, context: Context, state: Embeddings, histories: ItemLists

@@ -10,13 +10,20 @@ from recjax.data import make_context, synthetic
 from recjax.lists import item_lists
 from recjax.models import LightGCN, ModalGCN
 from recjax.models._lateness import item_lateness
+from recjax.objectives import BPR, Softmax
 from recjax.sampling import make_batch
 from recjax.types import Feature, Interactions, Spec, prepare
 
 LOG = synthetic(num_users=14, num_items=11, num_groups=2, rows_per_user=4)
 SPEC = Spec(14, 11, features=(("image", 5), ("sound", 3)))
 MODEL = ModalGCN(
-    dim=6, layers=2, neighbours=3, modal_weight=0.7, smoothing=0.4, lateness=0.3
+    dim=6,
+    layers=2,
+    neighbours=3,
+    modal_weight=0.7,
+    smoothing=0.4,
+    lateness=0.3,
+    objective=Softmax(temperature=0.5, log_q=0.6),
 )
 
 
@@ -77,12 +84,12 @@ def test_vectors_are_those_of_the_equations(plain, params):
     np.testing.assert_allclose(found[:, :-1], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_scores_grow_with_the_lengths_of_the_lists_that_an_item_is_in(params):
+def test_scores_grow_with_an_items_lists_their_number_and_lengths(params):
     # Users 0 and 1 have one item, 2 and 3 two, 4 eleven, which are too many to count.
     users = np.array([0, 1, 2, 2, 3, 3] + 11 * [4])
     items = np.array([0, 0, 0, 1, 2, 1, *range(11)])
     context = make_context(Interactions(users, items), SPEC._replace(features=()))
-    plain = dataclasses.replace(MODEL, lateness=0.0)
+    plain = dataclasses.replace(MODEL, lateness=0.0, objective=Softmax())
     everyone, all_items = np.arange(14), np.arange(11)
 
     def scores(model):
@@ -97,10 +104,37 @@ def test_scores_grow_with_the_lengths_of_the_lists_that_an_item_is_in(params):
     counts = np.array([3, 2, 1] + 8 * [0])
     late = (sums + 2 * mean) / (counts + 2) - mean
     assert late[0] < 0 < late[2] < late[1]
+    # User 4 took every item.
+    expected = 0.3 * late + 0.2 * np.log(counts + 1)
     for found, without in zip(scores(MODEL), scores(plain), strict=True):
         np.testing.assert_allclose(
-            found - without, np.tile(0.3 * late, (14, 1)), rtol=1e-4, atol=1e-6
+            found - without, np.tile(expected, (14, 1)), rtol=1e-4, atol=1e-6
         )
+
+
+def test_what_is_trained_is_what_is_scored(plain):
+    """With a share of logQ: all of it, on scores that hold how popular items are."""
+    model = dataclasses.replace(MODEL, smoothing=0.0, lateness=0.0, l2=0.0)
+    context = prepare(model, plain)
+    batch = make_batch(
+        jax.random.key(1), plain, plain.users[:9], plain.items[:9], np.ones(9), 0
+    )
+    counts = np.asarray(plain.item_counts)
+    share = counts[batch.items] / len(plain.users)
+    offsets = []
+    for seed in range(3):
+        params = ModalGCN(dim=6, init_scale=1.0).init(jax.random.key(seed), SPEC)
+        loss, _ = model.loss(params, context, batch, jax.random.key(0))
+        state = model.embed(params, context)
+        scores = model.score(params, state, batch.users, batch.items)
+        logits = np.asarray(scores) / 0.5
+        whole = np.log(np.mean(np.exp(logits - np.log(share)), axis=1))
+        offsets.append(loss - np.mean(whole - np.diag(logits)))
+        free = dataclasses.replace(model, objective=BPR())
+        assert not free.embed(params, context).items[:, -1].any()
+    # But for a number that no parameter changes.
+    assert abs(offsets[0]) > 0.1
+    np.testing.assert_allclose(offsets, offsets[0], rtol=1e-5)
 
 
 def test_lateness_is_nothing_where_all_lists_are_long():
@@ -111,7 +145,7 @@ def test_lateness_is_nothing_where_all_lists_are_long():
 
 def test_without_features_and_smoothing_it_is_lightgcn(plain, params):
     bare = dataclasses.replace(MODEL, modal_weight=0.0, smoothing=0.0, lateness=0.0)
-    other = LightGCN(dim=6, layers=2)
+    other = LightGCN(dim=6, layers=2, objective=MODEL.objective)
     context = plain._replace(features={})
     batch = make_batch(
         jax.random.key(1), plain, plain.users[:9], plain.items[:9], np.ones(9), 0
