@@ -6,7 +6,8 @@
 Data: 29,858 users x 40,981 items, 810,128 interactions to train on and 217,242 to test
 on.  The folder sets part of the training rows aside for validation, by which epochs and
 settings are chosen; every row is then trained once more on all, for the epochs chosen,
-and test is read once.  Protocol: all items ranked, training items masked.  The standard
+and test is read once.  LightGCN chooses nothing: it is trained once, on all, for as
+many epochs of its published recipe as fit the time.  Protocol: all items ranked, training items masked.  The standard
 error of Recall@20 over users is about .001.
 
 Published figures are those of BARS (openbenchmark.github.io/BARS) and of BSPM (Choi et
@@ -17,6 +18,14 @@ XSimGCL: noise and temperature of its paper; ten settings of noise, temperature,
 batch, L2 and a falling learning rate were looked at on valid, most of them after 10 to
 15 epochs, on an H200 and an H100.  The contrast is a mean over 1,024 of a batch's 4,096
 rows, which halves the time of a step.
+
+ModalGCN: about 20 trainings of three to twelve epochs were looked at on valid (layers,
+temperature, batch, learning rate, share of logQ, a start from singular vectors), and 40
+ways of scoring what they gave (last smoothings, popularity).  The share of logQ made
+the difference.  After three epochs Recall@20 on valid was .197 with all of it, .203
+with popularity added to the scores of that model, and .212 with a share of .3 in
+training and the rest in scores.  A last smoothing was of no use beside it.  With 40
+epochs in place of 20, of which 38 were chosen, test had .1881 and .1586, in 43 minutes.
 """
 
 import dataclasses
@@ -64,7 +73,7 @@ ROWS = {
     ),
     "ModalGCN": row_of(
         "modal_gcn",
-        dataclasses.replace(HALF_AN_HOUR, epochs=40),
+        dataclasses.replace(FAST, epochs=20),
         note="without features and last smoothing: LightGCN, softmax, popularity",
         tried=60,
         layers=2,
