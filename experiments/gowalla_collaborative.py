@@ -7,8 +7,8 @@ Data: 29,858 users x 40,981 items, 810,128 interactions to train on and 217,242 
 on.  The folder sets part of the training rows aside for validation, by which epochs and
 settings are chosen; every row is then trained once more on all, for the epochs chosen,
 and test is read once.  LightGCN chooses nothing: it is trained once, on all, for as
-many epochs of its published recipe as fit the time.  Protocol: all items ranked, training items masked.  The standard
-error of Recall@20 over users is about .001.
+many epochs of its published recipe as fit the time.  Protocol: all items ranked,
+training items masked.  The standard error of Recall@20 over users is about .001.
 
 Published figures are those of BARS (openbenchmark.github.io/BARS) and of BSPM (Choi et
 al., SIGIR 2023).  BARS trains LightGCN for 1000 epochs and chooses the best of 50 looks
