@@ -26,7 +26,8 @@ the difference.  After three epochs Recall@20 on valid was .197 with all of it, 
 with popularity added to the scores of that model, and .212 with a share of .3 in
 training and the rest in scores.  A last smoothing was of no use beside it.  With 40
 epochs in place of 20, of which 38 were chosen, test had Recall@20 .1881 and NDCG@20
-.1586, in 43 minutes.
+.1586, in 43 minutes.  Only the row that is here has a command; the other figures of
+this paragraph are from scripts that are not kept.
 """
 
 import dataclasses

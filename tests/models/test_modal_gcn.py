@@ -43,6 +43,13 @@ def params():
     return ModalGCN(dim=6, init_scale=1.0).init(jax.random.key(0), SPEC)
 
 
+@pytest.fixture(scope="module")
+def batch(plain):
+    return make_batch(
+        jax.random.key(1), plain, plain.users[:9], plain.items[:9], np.ones(9), 0
+    )
+
+
 def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
@@ -112,13 +119,10 @@ def test_scores_grow_with_an_items_lists_their_number_and_lengths(params):
         )
 
 
-def test_what_is_trained_is_what_is_scored(plain):
+def test_what_is_trained_is_what_is_scored(plain, batch):
     """With a share of logQ: all of it, on scores that hold how popular items are."""
     model = dataclasses.replace(MODEL, smoothing=0.0, lateness=0.0, l2=0.0)
     context = prepare(model, plain)
-    batch = make_batch(
-        jax.random.key(1), plain, plain.users[:9], plain.items[:9], np.ones(9), 0
-    )
     counts = np.asarray(plain.item_counts)
     share = counts[batch.items] / len(plain.users)
     offsets = []
@@ -143,13 +147,10 @@ def test_lateness_is_nothing_where_all_lists_are_long():
     assert (item_lateness(users[:0], items[:0], 2) == 0).all()
 
 
-def test_without_features_and_smoothing_it_is_lightgcn(plain, params):
+def test_without_features_and_smoothing_it_is_lightgcn(plain, params, batch):
     bare = dataclasses.replace(MODEL, modal_weight=0.0, smoothing=0.0, lateness=0.0)
     other = LightGCN(dim=6, layers=2, objective=MODEL.objective)
     context = plain._replace(features={})
-    batch = make_batch(
-        jax.random.key(1), plain, plain.users[:9], plain.items[:9], np.ones(9), 0
-    )
     for model in (bare, dataclasses.replace(MODEL, smoothing=0.0)):
         prepared = prepare(model, context)
         np.testing.assert_allclose(
