@@ -135,8 +135,9 @@ def configured(model: Any, setting: Mapping[str, float]) -> Any:
       >>> from recjax.models import LightGCN
       >>> from recjax.objectives import Softmax
       >>> model = LightGCN(objective=Softmax())
-      >>> configured(model, {"l2": 0.5, "objective.temperature": 0.25}).objective
-      Softmax(temperature=0.25)
+      >>> model = configured(model, {"l2": 0.5, "objective.temperature": 0.25})
+      >>> model.l2, model.objective.temperature
+      (0.5, 0.25)
     """
     for name, value in setting.items():
         if name == "learning_rate":
