@@ -4,7 +4,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -38,46 +38,25 @@ def run_row(
       What the file keeps of the row, and values of single users by
       ``"SEED/METRIC"``, with the ids of the users under ``"user"``.
     """
-    is_closed = hasattr(row.model, "solve")
-    # A recipe with its number of epochs: nothing is left to choose on valid.
-    is_given = retrain and row.curve is not None
+    count = 1 if hasattr(row.model, "solve") else seeds
+    runs: list[dict[str, Any]]
     row, tuned = _tune(row, problem)
-    start = time.perf_counter()
-    spec, context = problem.context(row, merged=False)
-    jax.block_until_ready(context)
-    shared = time.perf_counter() - start
-
-    runs, trained = [], []
-    for seed in range(1 if is_closed else seeds):
-        if is_given:
-            runs.append({"seed": seed, "seconds": {"total": 0.0}})
-            trained.append(None)
-            continue
-        watch = _Watch(row, problem, context, best_on_test, is_tested=not retrain)
-        run, params = _select(row, problem, spec, context, seed, watch)
-        run["seconds"]["total"] += shared
-        runs.append(run)
-        trained.append(None if retrain else params)
-        print(f"  {_progress(run)}", file=sys.stderr)
-    if retrain:
-        start = time.perf_counter()
-        spec, context = problem.context(row, merged=True)
-        jax.block_until_ready(context)
-        shared = time.perf_counter() - start
-        epochs = 0
-        if is_given:
-            epochs = settings_of(row, 0).epochs
-        elif not is_closed:
-            epochs = max(1, round(statistics.mean(run["best_epoch"] for run in runs)))
-        for seed, run in enumerate(runs):
-            watch = _Watch(row, problem, context, best_on_test)
-            again, trained[seed] = _retrain(row, spec, context, seed, epochs, watch)
-            again["seconds"]["total"] += shared
-            run["retrained"] = again
+    if retrain and row.curve is not None:
+        # A recipe with its number of epochs: nothing is left to choose on valid.
+        runs = [{"seed": seed, "seconds": {"total": 0.0}} for seed in range(count)]
+        trained = _retrain(row, problem, runs, best_on_test)
+    else:
+        # Where it is trained again, it is the second training that is tested.
+        looks = best_on_test and not retrain
+        runs, trained = _choose(row, problem, count, looks)
+        if retrain:
+            trained = _retrain(row, problem, runs, best_on_test)
     values: dict[str, np.ndarray] = {}
     for seed, run in enumerate(runs):
         start = time.perf_counter()
-        run["test"], users = problem.test_scores(row, trained[seed], context)
+        run["test"], users = problem.test_scores(
+            row, trained.params[seed], trained.context
+        )
         run["seconds"]["test"] = time.perf_counter() - start
         values["user"] = users.pop("user")
         values |= {f"{seed}/{name}": column for name, column in users.items()}
@@ -133,41 +112,74 @@ def _try_trained(row: Row, problem: Problem) -> list[float]:
     return [run.best_value for run in found.runs]
 
 
-def _select(
-    row: Row,
-    problem: Problem,
-    spec: Spec,
-    context: Context,
-    seed: int,
-    watch: "_Watch",
-) -> tuple[dict[str, Any], Params]:
-    """A seed on the training part, with its epoch chosen on the validation part."""
-    training = settings_of(row, seed)
-    params, result, seen = _train(row, spec, context, training, watch, problem.valid)
-    run: dict[str, Any] = {"seed": seed}
-    if result:
-        run |= {
-            "best_epoch": result.best_epoch,
-            "epochs": len(result.records),
-            "stopped": result.stopped,
-        }
-    run["valid"], _ = problem.score(row, params, context, problem.valid)
-    return run | seen, params
+class _Trained(NamedTuple):
+    """What is tested: the parameters of each seed, and the data they saw."""
+
+    context: Context
+    params: list[Params]
+
+
+def _context(
+    row: Row, problem: Problem, *, merged: bool
+) -> tuple[Spec, Context, float]:
+    """The data of a row, and the seconds that making them took."""
+    start = time.perf_counter()
+    spec, context = problem.context(row, merged=merged)
+    jax.block_until_ready(context)
+    return spec, context, time.perf_counter() - start
+
+
+def _choose(
+    row: Row, problem: Problem, count: int, best_on_test: bool
+) -> tuple[list[dict[str, Any]], _Trained]:
+    """Seeds on the training part, with their epochs chosen on the validation part."""
+    spec, context, shared = _context(row, problem, merged=False)
+    runs, trained = [], []
+    for seed in range(count):
+        training = settings_of(row, seed)
+        watch = _Watch(row, problem, context, best_on_test)
+        params, result, seen = _train(
+            row, spec, context, training, watch, problem.valid
+        )
+        run: dict[str, Any] = {"seed": seed}
+        if result:
+            run |= {
+                "best_epoch": result.best_epoch,
+                "epochs": len(result.records),
+                "stopped": result.stopped,
+            }
+        run["valid"], _ = problem.score(row, params, context, problem.valid)
+        run |= seen
+        run["seconds"]["total"] += shared
+        runs.append(run)
+        trained.append(params)
+        print(f"  {_progress(run)}", file=sys.stderr)
+    return runs, _Trained(context, trained)
 
 
 def _retrain(
-    row: Row,
-    spec: Spec,
-    context: Context,
-    seed: int,
-    epochs: int,
-    watch: "_Watch",
-) -> tuple[dict[str, Any], Params]:
-    """A seed on the training and the validation part, for so many epochs."""
-    known: dict[str, Any] = {"epochs": epochs} if epochs else {}
-    training = settings_of(row, seed, **known)
-    params, _, seen = _train(row, spec, context, training, watch)
-    return known | seen, params
+    row: Row, problem: Problem, runs: list[dict[str, Any]], best_on_test: bool
+) -> _Trained:
+    """The seeds again, on the training and the validation part.
+
+    They train for as many epochs as they chose on average, or for those of the row
+    where none was chosen; each run gets what is found as ``"retrained"``.
+    """
+    spec, context, shared = _context(row, problem, merged=True)
+    epochs: dict[str, Any] = {}
+    if not hasattr(row.model, "solve"):
+        every = settings_of(row, 0).epochs
+        chosen = statistics.mean(run.get("best_epoch", every) for run in runs)
+        epochs = {"epochs": max(1, round(chosen))}
+    trained = []
+    for run in runs:
+        training = settings_of(row, run["seed"], **epochs)
+        watch = _Watch(row, problem, context, best_on_test)
+        params, _, seen = _train(row, spec, context, training, watch)
+        seen["seconds"]["total"] += shared
+        run["retrained"] = epochs | seen
+        trained.append(params)
+    return _Trained(context, trained)
 
 
 def _train(
@@ -202,18 +214,11 @@ class _Watch:
     """Looks at test after epochs, for what is reported beside; it chooses nothing."""
 
     def __init__(
-        self,
-        row: Row,
-        problem: Problem,
-        context: Context,
-        best_on_test: bool,
-        *,
-        is_tested: bool = True,
+        self, row: Row, problem: Problem, context: Context, best_on_test: bool
     ) -> None:
-        """For one run; nothing is looked at where another run is the one tested."""
+        """For one run."""
         self._row, self._problem, self._context = row, problem, context
-        self._every = best_on_test and is_tested
-        self._curve = (row.curve or {}) if is_tested else {}
+        self._every, self._curve = best_on_test, row.curve or {}
         self._best: dict[str, float] | None = None
         self._points: dict[str, float] = {}
         self._seconds = 0.0
