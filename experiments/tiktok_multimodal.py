@@ -44,8 +44,8 @@ the epoch that is best on test it has .1036, and its released code, run on the s
 features, .1070.  MF, LightGCN and SGL start from ten times longer vectors than their
 papers: a contrast of directions has the gradient 1 / length, and from short ones SGL
 sees little else for its first 30 epochs (Recall@20 on valid .0095, where it stops for
-want of progress, and .085 from long ones).  SimGCL, with the weight of its paper, learns
-slowly from either.
+want of progress, and .085 from long ones).  SimGCL, with the weight of its paper,
+learns slowly from either.
 
 Tried later, and left out: users who lend to users that share items, tables of their
 own for what is lent, three to four models averaged, dropped edges, a contrast, a
