@@ -12,8 +12,22 @@ import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 _TESTS = itertools.count(1)
+
+
+def pytest_configure(config):
+    """Compiled programs are kept in pytest's cache, a folder for each worker.
+
+    Most of the time of a test that calls operations one by one goes into compiling
+    them, and the next test calls the same.  Processes that a test starts, and may kill
+    while they write, have no part in it.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+    folder = config.cache.mkdir(f"jax-{worker}")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
 
 
 @pytest.fixture
