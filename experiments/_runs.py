@@ -291,11 +291,12 @@ def _summary(
 
 
 def _show(record: Record) -> None:
-    """A line that the next look at the validation part writes over."""
+    """A line that the next epoch writes over; as long as any, for nothing to stay."""
+    words = f"epoch {record.epoch}: loss {record.losses['loss']:.4f}"
     if record.valid:
         scores = ", ".join(f"{name} {x:.4f}" for name, x in record.valid.items())
-        words = f"epoch {record.epoch}, best {record.best_epoch}: valid {scores}"
-        print(f"  {words}", end="\r", file=sys.stderr, flush=True)
+        words += f", valid {scores}, best epoch {record.best_epoch}"
+    print(f"  {words:<86}", end="\r", file=sys.stderr, flush=True)
 
 
 def _progress(run: Mapping[str, Any]) -> str:

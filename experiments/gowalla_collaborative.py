@@ -84,7 +84,7 @@ ROWS = {
     ),
 }
 
-TABLE = Table("gowalla", ROWS, retrain=True)
+TABLE = Table("gowalla", ROWS, retrain=True, claimed="ModalGCN")
 
 
 def main(argv: Sequence[str] | None = None) -> dict:

@@ -116,6 +116,7 @@ TABLE = Table(
     "movielens-small",
     ROWS,
     shown=("warm recall@20", "warm ndcg@20", "cold recall@20", "cold ndcg@20"),
+    claimed="Text autoencoder",
 )
 
 

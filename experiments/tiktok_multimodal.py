@@ -92,6 +92,18 @@ ROWS = {
     "EASE": row_of(
         "ease", grid=product(l2=(1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3))
     ),
+    "EDLAE": row_of(
+        "edlae", grid=product(dropout=(0.2, 0.5), l2=(3.0, 10.0, 30.0, 100.0))
+    ),
+    "iALS": row_of(
+        "ials", grid=product(dim=(64, 128), unobserved_weight=(0.01, 0.03, 0.1, 0.3))
+    ),
+    "GF-CF": row_of(
+        "gf_cf", grid=product(rank=(64, 256), ideal_weight=(0.0, 0.1, 0.3, 1.0))
+    ),
+    "BSPM-EM": row_of(
+        "bspm", grid=product(time=(1.0, 2.5), ideal_weight=(0.0, 0.1, 0.2, 0.5))
+    ),
     "Turbo-CF": row_of(
         "turbo_cf", grid=product(alpha=(0.6, 0.7, 0.8, 0.9), power=(0.5, 0.7))
     ),
@@ -100,6 +112,9 @@ ROWS = {
     "LightGCN": row_of(
         "lightgcn", PAIRWISE, (0.0653, 0.0282), objective=BPR(), init_scale=0.1
     ),
+    "LightGCN++": row_of("lightgcn_pp", PAIRWISE),
+    "UltraGCN": row_of("ultragcn", PAIRWISE),
+    "Graph transformer": row_of("graph_transformer", SOFTMAX),
     "LightGCN, softmax": row_of("lightgcn", SOFTMAX, tried=21, layers=4),
     "SGL": row_of("sgl", PAIRWISE, (0.0603, 0.0238), tried=2, init_scale=0.1),
     "NCL": row_of("ncl", PAIRWISE, (0.0658, 0.0269)),
