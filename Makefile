@@ -50,4 +50,4 @@ $(VENV)/.%: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache runs build *.egg-info

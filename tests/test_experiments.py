@@ -227,7 +227,7 @@ def test_a_grid_is_tuned_on_valid_and_its_best_is_what_is_trained(dataset):
 
 
 @pytest.mark.parametrize("retrain", [False, True])
-def test_a_curve_is_that_of_the_training_that_is_tested(dataset, retrain):
+def test_a_curve_is_that_of_the_training_that_is_tested(dataset, retrain, capsys):
     row = ROWS["MF"]._replace(curve={2: 0.5, 3: 0.25, 99: 0.75})
     table = Table("small", {"MF": row}, retrain=retrain)
     found = run_table(table, dataset, seeds=1)
@@ -235,6 +235,10 @@ def test_a_curve_is_that_of_the_training_that_is_tested(dataset, retrain):
     run = entry["runs"][0]
     tested = run["retrained"] if retrain else run
     assert list(entry["curve"]) == [str(e) for e in (2, 3) if e <= tested["epochs"]]
+    # Hours may pass: every epoch says that it is done, looked at on valid or not.
+    said = capsys.readouterr().err
+    assert all(f"epoch {e + 1}: loss" in said for e in range(tested["epochs"]))
+    assert ("valid" in said) != retrain
     # What is trained once more has nothing to choose: the recipe names its epochs.
     assert not retrain or (tested["epochs"] == SHORT.epochs and "valid" not in run)
     assert "best_on_test" not in tested and ("curve" in run) != retrain
