@@ -55,8 +55,8 @@ NDCG@20 went from .0546 to .0560 there; the best, users alike and three models, 
 read on test once, and gave .1128 (sd .0031) and .0480 (sd .0007), as much as without.
 Training on a graph without the edges of the batch (5 ways) was worse on valid.
 Their code is not kept, so that no command here gives these figures, nor those of item
-numbers and of Retail Rocket above.  The three seeds of DiffMM ran in processes of their
-own, and were put together.
+numbers and of Retail Rocket above.  The three seeds of DiffMM, and the last one of SGL,
+ran in processes of their own, and were put together.
 """
 
 from collections.abc import Sequence
