@@ -12,7 +12,8 @@ training items masked.  The standard error of Recall@20 over users is about .001
 
 Published figures are those of BARS (openbenchmark.github.io/BARS) and of BSPM (Choi et
 al., SIGIR 2023).  BARS trains LightGCN for 1000 epochs and chooses the best of 50 looks
-at test; its curve is .1233 at epoch 20, .1571 at 100, .1697 at 200.
+at test; its curve is .1233 at epoch 20, .1571 at 100, .1697 at 200.  Ours ran on one
+core beside other work, so that its seconds say little.
 
 XSimGCL: noise and temperature of its paper; ten settings of noise, temperature, weight,
 batch, L2 and a falling learning rate were looked at on valid, most of them after 10 to
