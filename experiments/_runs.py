@@ -41,16 +41,16 @@ def run_row(
     count = 1 if hasattr(row.model, "solve") else seeds
     runs: list[dict[str, Any]]
     row, tuned = _tune(row, problem)
-    if retrain and row.curve is not None:
-        # A recipe with its number of epochs: nothing is left to choose on valid.
-        runs = [{"seed": seed, "seconds": {"total": 0.0}} for seed in range(count)]
-        trained = _retrain(row, problem, runs, best_on_test)
+    if not retrain:
+        runs, trained = _choose(row, problem, count, best_on_test)
     else:
-        # Where it is trained again, it is the second training that is tested.
-        looks = best_on_test and not retrain
-        runs, trained = _choose(row, problem, count, looks)
-        if retrain:
-            trained = _retrain(row, problem, runs, best_on_test)
+        # The second training is the one that is tested, and looked at.
+        if row.curve is None:
+            runs = _choose(row, problem, count, best_on_test=False)[0]
+        else:
+            # A recipe with its number of epochs: nothing is left to choose on valid.
+            runs = [{"seed": seed, "seconds": {"total": 0.0}} for seed in range(count)]
+        trained = _retrain(row, problem, runs, best_on_test)
     values: dict[str, np.ndarray] = {}
     for seed, run in enumerate(runs):
         start = time.perf_counter()
