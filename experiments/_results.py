@@ -132,15 +132,22 @@ class Store:
         """Compares a row with all others of which the values of users are there.
 
         Args:
-          claimed: the row that is claimed to be better.
+          claimed: the row that is claimed to be better; nothing is done without it.
           metric: by which.
         """
         if self._path is None:
             return
         self._read()
-        values = read_values(self._path)
+        rows = self.found["rows"]
+        if claimed not in rows:
+            return
+        means = {name: row["mean"][metric] for name, row in rows.items()}
         self.found["comparison"] = compare(
-            values, claimed, tuple(self.found["rows"]), metric
+            read_values(self._path),
+            claimed,
+            means,
+            metric,
+            self.found.get("comparison"),
         )
         self._write()
 

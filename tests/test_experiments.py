@@ -310,13 +310,27 @@ def test_the_claimed_row_is_compared_with_the_others(measured):
     # Three rows: the corrected values are Holm's, and a row without values is left out.
     values = _results.read_values(out)
     values |= {f"again/{key[3:]}": x for key, x in values.items() if key[:3] == "MF/"}
-    three = _compare.compare(values, "MF", ("popular", "again", "gone"), "ndcg@20")
+    means = {name: row["mean"]["ndcg@20"] for name, row in rows.items()}
+    means |= {"again": means["MF"], "gone": 0.0}
+    three = _compare.compare(values, "MF", means, "ndcg@20")
     assert list(three["against"]) == ["popular", "again"]
     assert three["against"]["again"]["p_value"] == 1
     assert three["against"]["popular"]["holm"] == pytest.approx(
         min(1, 2 * against["p_value"])
     )
-    assert _compare.compare(values, "gone", ("MF",), "ndcg@20")["against"] == {}
+    assert _compare.compare(values, "gone", means, "ndcg@20")["against"] == {}
+
+    # What was found before stays where users are not kept, unless a row ran again.
+    no_users = ({}, "MF", means, "ndcg@20")
+    assert _compare.compare(*no_users, three) == three
+    fewer = {key: x for key, x in values.items() if key[:5] != "again"}
+    assert _compare.compare(fewer, "MF", means, "ndcg@20", three) == three
+    assert _compare.compare(*no_users)["against"] == {}
+    assert _compare.compare(*no_users, three | {"row": "again"})["against"] == {}
+    ran = means | {"again": means["again"] + 1e-6}
+    kept = _compare.compare({}, "MF", ran, "ndcg@20", three)["against"]
+    assert list(kept) == ["popular"]
+    assert kept["popular"]["holm"] == against["p_value"]
 
 
 def test_the_command_line_of_a_table(dataset, tmp_path, capsys):
