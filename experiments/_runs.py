@@ -291,12 +291,12 @@ def _summary(
 
 
 def _show(record: Record) -> None:
-    """A line that the next epoch writes over; as long as any, for nothing to stay."""
+    """A line that the next epoch writes over: as long as any, narrower than 80."""
     words = f"epoch {record.epoch}: loss {record.losses['loss']:.4f}"
     if record.valid:
         scores = ", ".join(f"{name} {x:.4f}" for name, x in record.valid.items())
-        words += f", valid {scores}, best epoch {record.best_epoch}"
-    print(f"  {words:<86}", end="\r", file=sys.stderr, flush=True)
+        words += f", valid {scores}, best {record.best_epoch}"
+    print(f"  {words:<76}", end="\r", file=sys.stderr, flush=True)
 
 
 def _progress(run: Mapping[str, Any]) -> str:

@@ -44,6 +44,7 @@ from recjax.models import (
     Popular,
     TextAutoencoder,
 )
+from recjax.objectives import Softmax
 from recjax.sampling import make_negative_table
 from recjax.training import Training
 from recjax.types import (
@@ -106,7 +107,8 @@ ROWS = {
         TextAutoencoder(),
         grid=product(ridge=(30.0, 100.0), text_ridge=(1.0, 10.0), kappa=(30.0, 300.0)),
     ),
-    "AlphaRec": _by_temperature(AlphaRec()),
+    # With the loss of the others, not that of its paper: it is text that is compared.
+    "AlphaRec": _by_temperature(AlphaRec(objective=Softmax())),
     "LightGCN + RLMRec-Con": _aligned(Contrast()),
     "LightGCN + RLMRec-Gen": _aligned(Reconstruct()),
     "LightGCN + KAR": _by_temperature(KAR(ENCODER), "encoder__objective__temperature"),

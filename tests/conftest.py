@@ -25,6 +25,8 @@ def pytest_configure(config):
     them, and the next test calls the same.  Processes that a test starts, and may kill
     while they write, have no part in it.
     """
+    if not hasattr(config, "cache"):  # -p no:cacheprovider
+        return
     worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
     folder = config.cache.mkdir(f"jax-{worker}")
     jax.config.update("jax_compilation_cache_dir", str(folder))
