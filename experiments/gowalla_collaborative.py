@@ -20,6 +20,9 @@ batch, L2 and a falling learning rate were looked at on valid, most of them afte
 15 epochs, on an H200 and an H100.  The contrast is a mean over 1,024 of a batch's 4,096
 rows, which halves the time of a step.
 
+DirectAU: two weights of uniformity, 2 and 5, each with two of batch and learning rate,
+were looked at on valid after two or three epochs; the rest is as for the others.
+
 ModalGCN: about 20 trainings of three to twelve epochs were looked at on valid (layers,
 temperature, batch, learning rate, share of logQ, a start from singular vectors), and 40
 ways of scoring what they gave (last smoothings, popularity).  The share of logQ made
@@ -72,7 +75,11 @@ ROWS = {
     ),
     "XSimGCL": row_of("xsimgcl", HALF_AN_HOUR, tried=10, contrast_rows=1024),
     "DirectAU": row_of(
-        "directau", FAST, grid=product(gamma=(0.5, 1.0, 2.0, 5.0)), cosine=False
+        "directau",
+        dataclasses.replace(FAST, epochs=20, batch_size=2048, learning_rate=1e-3),
+        tried=4,
+        layers=2,
+        cosine=False,
     ),
     "ModalGCN": row_of(
         "modal_gcn",
