@@ -47,9 +47,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments._films import Case, TextProblem, load, make_case, texts_of
 from experiments._rows import Row, Table, product
 from experiments._table import main as run
-from experiments.movielens_text import Case, TextProblem, load, make_case, texts_of
 from recjax import encoders
 from recjax.alignments import AlignUniform, Contrast, Distil, Reconstruct
 from recjax.data import data_home, read

@@ -9,6 +9,7 @@ import pytest
 
 from experiments import (
     _compare,
+    _films,
     _results,
     _table,
     movielens_language,
@@ -364,8 +365,8 @@ def test_cold_films_are_in_no_part_but_theirs():
     pairs = np.unique(rng.integers(0, (20, 40), (900, 2)), axis=0)
     pairs = Interactions(*pairs.T)
     texts = rng.normal(size=(40, 6)).astype(np.float32)
-    case = movielens_text.make_case(pairs, texts, seed=1)
-    again = movielens_text.make_case(pairs, texts, seed=1)
+    case = _films.make_case(pairs, texts, seed=1)
+    again = _films.make_case(pairs, texts, seed=1)
     jax.tree.map(np.testing.assert_array_equal, case, again)
     items = {part: set(np.unique(x.items)) for part, x in case.targets.items()}
     train = set(np.unique(case.context.items))
@@ -399,12 +400,12 @@ def test_cold_films_are_in_no_part_but_theirs():
 def test_rows_of_movielens_text_are_scored_warm_and_cold(tmp_path):
     rng = np.random.default_rng(0)
     pairs = Interactions(*np.unique(rng.integers(0, (20, 40), (500, 2)), axis=0).T)
-    case = movielens_text.make_case(pairs, rng.normal(size=(40, 6)), seed=0)
+    case = _films.make_case(pairs, rng.normal(size=(40, 6)), seed=0)
     rows, short = movielens_text.ROWS, Training(epochs=1, batch_size=128)
     names = ["Popular", "Text mean", "Text autoencoder", "LightGCN + RLMRec-Con"]
     small = {name: rows[name]._replace(training=short) for name in names}
     table = movielens_text.TABLE._replace(rows=small)
-    problem = movielens_text.TextProblem(table, case)
+    problem = _films.TextProblem(table, case)
     out = tmp_path / "text.json"
     found = _table.run_table(table, problem, seeds=2, out=out)
     for name, row in found["rows"].items():
@@ -441,7 +442,7 @@ def test_rows_of_movielens_language_rank_all_films_together(tmp_path):
     pairs = Interactions(*np.unique(rng.integers(0, (20, 40), (500, 2)), axis=0).T)
     pairs = pairs._replace(times=rng.permutation(pairs.num_rows))
     vectors = rng.normal(size=(40, 6)).astype(np.float32)
-    case = movielens_text.make_case(pairs, vectors, seed=0)
+    case = _films.make_case(pairs, vectors, seed=0)
     rows, short = movielens_language.ROWS, Training(epochs=1, batch_size=128)
     names = ["Popular", "Text sum", "One block"]
     small = {name: rows[name]._replace(training=short) for name in names}
