@@ -10,9 +10,11 @@ import jax
 import numpy as np
 
 from experiments._problem import Problem
-from experiments._rows import Row, configured, settings_of
+from experiments._progress import run_line, show_epoch
+from experiments._rows import Row, settings_of
+from experiments._tuning import tune
 from recjax.phases import Phases
-from recjax.training import Record, Result, Training, fit, make_optimizer, study
+from recjax.training import Result, Training, fit
 from recjax.types import Context, ItemLists, Params, Spec
 
 
@@ -40,7 +42,7 @@ def run_row(
     """
     count = 1 if hasattr(row.model, "solve") else seeds
     runs: list[dict[str, Any]]
-    row, tuned = _tune(row, problem)
+    row, tuned = tune(row, problem)
     if not retrain:
         runs, trained = _choose(row, problem, count, best_on_test)
     else:
@@ -61,55 +63,6 @@ def run_row(
         values["user"] = users.pop("user")
         values |= {f"{seed}/{name}": column for name, column in users.items()}
     return tuned | _summary(runs, values), values
-
-
-def _tune(row: Row, problem: Problem) -> tuple[Row, dict[str, Any]]:
-    """A row with the setting of its grid that is best on valid.
-
-    Returns:
-      The row, and what the file keeps: the setting, and the value of each.
-    """
-    if not row.grid:
-        return row, {}
-    start = time.perf_counter()
-    is_closed = hasattr(row.model, "solve")
-    values = (_try_closed if is_closed else _try_trained)(row, problem)
-    setting = row.grid[int(np.argmax(values))]
-    print(f"  best of {len(values)}: {dict(setting)}", file=sys.stderr)
-    if "learning_rate" in setting:
-        rate = setting["learning_rate"]
-        row = row._replace(training=settings_of(row, 0, learning_rate=rate))
-    return row._replace(model=configured(row.model, setting)), {
-        "setting": dict(setting),
-        "grid_valid": values,
-        "tuning_seconds": time.perf_counter() - start,
-    }
-
-
-def _try_closed(row: Row, problem: Problem) -> list[float]:
-    """What each setting of a closed form gives on valid."""
-    values = []
-    for setting in row.grid:
-        changed = row._replace(model=configured(row.model, setting))
-        _, context = problem.context(changed, merged=False)
-        params = changed.model.solve(context)
-        found, _ = problem.score(changed, params, context, problem.valid)
-        values.append(found[settings_of(row, 0).select_by])
-    return values
-
-
-def _try_trained(row: Row, problem: Problem) -> list[float]:
-    """What each setting of a trained model gives on valid, all in one program."""
-    training = settings_of(row, 0)
-    spec, context = problem.context(row, merged=False)
-    num_rows = context.users.shape[0]
-
-    def make(setting):
-        adam = make_optimizer(training, num_rows, setting.get("learning_rate"))
-        return configured(row.model, setting), adam
-
-    found = study(make, row.grid, context, spec, training=training, valid=problem.valid)
-    return [run.best_value for run in found.runs]
 
 
 class _Trained(NamedTuple):
@@ -153,7 +106,7 @@ def _choose(
         run["seconds"]["total"] += shared
         runs.append(run)
         trained.append(params)
-        print(f"  {_progress(run)}", file=sys.stderr)
+        print(f"  {run_line(run)}", file=sys.stderr)
     return runs, _Trained(context, trained)
 
 
@@ -202,7 +155,7 @@ def _train(
                 spec,
                 training=training,
                 valid=valid,
-                on_epoch=_show,
+                on_epoch=show_epoch,
                 watch=watch,
                 phases=phases,
             )
@@ -288,20 +241,3 @@ def _summary(
         for run in runs
     )
     return found | {"runs": runs}
-
-
-def _show(record: Record) -> None:
-    """A line that the next epoch writes over: as long as any, narrower than 80."""
-    words = f"epoch {record.epoch}: loss {record.losses['loss']:.4f}"
-    if record.valid:
-        scores = ", ".join(f"{name} {x:.4f}" for name, x in record.valid.items())
-        words += f", valid {scores}, best {record.best_epoch}"
-    print(f"  {words:<76}", end="\r", file=sys.stderr, flush=True)
-
-
-def _progress(run: Mapping[str, Any]) -> str:
-    words = f"seed {run['seed']}: "
-    if "best_epoch" in run:
-        words += f"epoch {run['best_epoch']} of {run['epochs']}, "
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in run["valid"].items())
-    return f"{words}valid {scores}; {run['seconds']['total']:.1f} s"

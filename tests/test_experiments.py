@@ -197,7 +197,7 @@ def test_settings_of_a_grid_change_fields_within_fields():
     assert model == MF(dim=8, objective=Softmax(temperature=0.5), l2=0.25)
 
 
-def test_a_grid_is_tuned_on_valid_and_its_best_is_what_is_trained(dataset):
+def test_a_grid_is_tuned_on_valid_and_its_best_is_what_is_trained(dataset, capsys):
     grid = product(learning_rate=(1e-4, 0.02, 0.1), l2=(1e-4,))
     rows = {
         "MF": ROWS["MF"]._replace(grid=grid),
@@ -213,6 +213,10 @@ def test_a_grid_is_tuned_on_valid_and_its_best_is_what_is_trained(dataset):
         result = fit(rows["MF"].model, context, spec, training=training, valid=valid)
         best.append(max(record.valid["ndcg@20"] for record in result.records))
     np.testing.assert_allclose(row["grid_valid"], best, rtol=1e-4)
+    said = capsys.readouterr().err
+    assert "epoch 1: 3 of 3 settings go on" in said
+    first = [x for x in said.split("\r") if "epoch 2:" in x and "settings" in x]
+    assert len(first) == 1 and "valid ndcg@20 up to" in first[0]
     chosen = grid[int(np.argmax(best))]
     assert row["setting"] == chosen and row["settings_tried"] == 3 + len(grid)
     # The first seed is that of the search.

@@ -1,0 +1,74 @@
+"""How the setting of a row is chosen on valid."""
+
+import functools
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from experiments._problem import Problem
+from experiments._progress import show_settings
+from experiments._rows import Row, configured, settings_of
+from recjax.training import make_optimizer, study
+
+
+def tune(row: Row, problem: Problem) -> tuple[Row, dict[str, Any]]:
+    """A row with the setting of its grid that is best on valid.
+
+    Args:
+      row: it is returned as it is where there is no grid.
+      problem: the data.
+
+    Returns:
+      The row, and what the file keeps: the setting, and the value of each.
+    """
+    if not row.grid:
+        return row, {}
+    start = time.perf_counter()
+    is_closed = hasattr(row.model, "solve")
+    values = (_try_closed if is_closed else _try_trained)(row, problem)
+    setting = row.grid[int(np.argmax(values))]
+    print(f"  {f'best of {len(values)}: {dict(setting)}':<76}", file=sys.stderr)
+    if "learning_rate" in setting:
+        rate = setting["learning_rate"]
+        row = row._replace(training=settings_of(row, 0, learning_rate=rate))
+    return row._replace(model=configured(row.model, setting)), {
+        "setting": dict(setting),
+        "grid_valid": values,
+        "tuning_seconds": time.perf_counter() - start,
+    }
+
+
+def _try_closed(row: Row, problem: Problem) -> list[float]:
+    """What each setting of a closed form gives on valid."""
+    values = []
+    for setting in row.grid:
+        changed = row._replace(model=configured(row.model, setting))
+        _, context = problem.context(changed, merged=False)
+        params = changed.model.solve(context)
+        found, _ = problem.score(changed, params, context, problem.valid)
+        values.append(found[settings_of(row, 0).select_by])
+    return values
+
+
+def _try_trained(row: Row, problem: Problem) -> list[float]:
+    """What each setting of a trained model gives on valid, all in one program."""
+    training = settings_of(row, 0)
+    spec, context = problem.context(row, merged=False)
+    num_rows = context.users.shape[0]
+
+    def make(setting):
+        adam = make_optimizer(training, num_rows, setting.get("learning_rate"))
+        return configured(row.model, setting), adam
+
+    found = study(
+        make,
+        row.grid,
+        context,
+        spec,
+        training=training,
+        valid=problem.valid,
+        on_epoch=functools.partial(show_settings, by=training.select_by),
+    )
+    return [run.best_value for run in found.runs]
