@@ -14,6 +14,14 @@ among the cold.  Texts are title, year and genres, through MiniLM
 
 Settings: eight for a closed form, four for a model that is trained, chosen on valid,
 which is warm.
+
+What it shows, by NDCG@20: known films are ranked best by the text autoencoder, .230,
+which without texts is EASE, .227 (p = .015), and by AlphaRec and RLMRec-Con a little
+better than by LightGCN of the same loss (.216 against .213).  Films that nobody has
+seen are ranked best by AlphaRec, .242, where the autoencoder has .114 and Popular .034.
+RLMRec trains beside the texts and ranks by the graph alone, for which cold films are
+all alike.  LightGCN ran twice, for its users' values had not been kept; on the first
+machine it had .2117 on known films.
 """
 
 import dataclasses
