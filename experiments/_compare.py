@@ -36,9 +36,9 @@ def compare(
     against: dict[str, dict[str, Any]] = {}
     ours = _of_users(values, claimed, metric)
     for row in means:
-        theirs = _of_users(values, row, metric)
         if row == claimed:
             continue
+        theirs = _of_users(values, row, metric)
         if ours is not None and theirs is not None:
             found = paired_bootstrap(jax.random.key(0), ours, theirs)
             against[row] = {
@@ -48,7 +48,7 @@ def compare(
             }
         elif row in earlier:
             difference = means[claimed] - means[row]
-            # Of other users, or of another run, it would not be the same to the bit.
+            # A row that ran again, with other figures, would differ by more.
             if abs(difference - earlier[row]["difference"]) < 1e-9:
                 against[row] = dict(earlier[row])
     corrected = holm({row: found["p_value"] for row, found in against.items()})

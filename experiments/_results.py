@@ -129,7 +129,7 @@ class Store:
         self._write()
 
     def compare(self, claimed: str, metric: str) -> None:
-        """Compares a row with all others of which the values of users are there.
+        """Compares a row with all others, see `experiments._compare.compare`.
 
         Args:
           claimed: the row that is claimed to be better; nothing is done without it.

@@ -24,7 +24,7 @@ DirectAU: three settings were looked at on valid for two or three epochs, gamma 
 batches of 4,096 at 2e-3, and gamma 5 with batches of 2,048 at 1e-3 and 2e-3 (NDCG@20
 after two: .0899, .0899, .0881).  The row has the smaller gamma, batch and rate.  Valid
 was .0988 after 16 epochs and .0991 after 20: more of them would not do, and a gamma
-below 2 was not tried.
+below 2 was not tried.  The script of the three looks is not kept.
 
 ModalGCN: about 20 trainings of three to twelve epochs were looked at on valid (layers,
 temperature, batch, learning rate, share of logQ, a start from singular vectors), and 40
