@@ -1,5 +1,6 @@
 """The data that the rows of a table are trained and scored on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ class Problem:
     def context(self, row: Row, *, merged: bool) -> tuple[Spec, Context]:
         """Sizes and context for a model; of train and valid together, if merged."""
         power = row.training.negative_power if row.training else 0.0
-        key = power, merged, row.behaviours
+        key = power, merged, row.behaviours, row.features
         if key not in self._base:
             data = self.data
+            if row.features:
+                data = _with_features(data, row.features)
             if merged:
                 # With what is hidden there of other behaviours.
                 valid = open_part(self._path, "valid")[:] if row.behaviours else None
@@ -97,6 +100,17 @@ class Problem:
             "users with a held-out item; ideal DCG of min(|held out|, K) ones; epoch "
             f"chosen on valid{fitted}; test read once a seed"
         )
+
+
+def _with_features(data: Dataset, names: Sequence[str]) -> Dataset:
+    """With those item features alone."""
+    if unknown := set(names) - set(data.features):
+        raise ValueError(
+            f"{data.name} has no features {sorted(unknown)}, only "
+            f"{sorted(data.features)}"
+        )
+    hashes = data.feature_hashes
+    return data.with_features({name: hashes[name] for name in names})
 
 
 def merge_valid(data: Dataset, valid: Interactions | None = None) -> Dataset:

@@ -29,6 +29,8 @@ class Row(NamedTuple):
         a row with a curve is trained for the epochs of its recipe, once.
       behaviours: those whose rows are edges and training pairs, the target last; none
         for rows of the target alone.
+      features: item features that the model is given; all that there are, if none is
+        named.
     """
 
     model: Any
@@ -39,6 +41,7 @@ class Row(NamedTuple):
     published: Mapping[str, float] | None = None
     curve: Mapping[int, float] | None = None
     behaviours: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):
@@ -78,6 +81,7 @@ def row_of(
     tried: int = 0,
     curve: Mapping[int, float] | None = None,
     behaviours: Sequence[str] = (),
+    features: Sequence[str] = (),
     **settings: Any,
 ) -> Row:
     """A row by the name of its model.
@@ -91,14 +95,15 @@ def row_of(
       tried: see `Row`.
       curve: see `Row`.
       behaviours: see `Row`.
+      features: see `Row`.
       **settings: of the model.
 
     Returns:
       The row.
     """
     figures = dict(zip(("recall@20", "ndcg@20"), published, strict=False)) or None
-    model, kinds = MODELS[name](**settings), tuple(behaviours)
-    return Row(model, training, note, grid, tried, figures, curve, kinds)
+    model, names = MODELS[name](**settings), (tuple(behaviours), tuple(features))
+    return Row(model, training, note, grid, tried, figures, curve, *names)
 
 
 def product(**values: Sequence[Any]) -> list[dict[str, Any]]:

@@ -38,14 +38,14 @@ def _identity(row: Row, table: Table) -> dict[str, Any]:
     if not hasattr(row.model, "solve"):
         training = to_dict(settings_of(row, 0))
         del training["seed"]
-    identity: dict[str, Any] = {
+    identity = {
         "model": to_dict(row.model),
         "training": training,
         "grid": [dict(setting) for setting in row.grid] or None,
         "retrained": table.retrain,
+        "behaviours": row.behaviours or None,
+        "features": row.features or None,
     }
-    if row.behaviours:
-        identity["behaviours"] = row.behaviours
     # As it will be read again, with lists where tuples were.
     return json.loads(json.dumps(identity))
 

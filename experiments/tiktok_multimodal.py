@@ -177,7 +177,13 @@ ABLATION = {
     "ModalGCN, none of these": _ours(modal_weight=0.0, smoothing=0.0, lateness=0.0),
     "ModalGCN, BPR": _ours(PAIRWISE, objective=BPR(), init_scale=0.1),
     "ModalGCN, temperature .1": _ours(objective=Softmax(temperature=0.1)),
+    "ModalGCN, image alone": _ours()._replace(features=("image",)),
+    "ModalGCN, audio alone": _ours()._replace(features=("audio",)),
     "BM3, no features": row_of("bm3", PAIRWISE, feature_weight=0.0),
+    "BM3, image alone": row_of("bm3", PAIRWISE, features=("image",)),
+    "BM3, audio alone": row_of("bm3", PAIRWISE, features=("audio",)),
+    "DiffMM, image alone": row_of("diffmm", PAIRWISE, features=("image",)),
+    "DiffMM, audio alone": row_of("diffmm", PAIRWISE, features=("audio",)),
     "DiffMM, no contrast": row_of("diffmm", PAIRWISE, contrast_weight=0.0),
     "DiffMM, nothing generated": row_of(
         "diffmm", PAIRWISE, contrast_weight=0.0, generated_weight=0.0

@@ -19,7 +19,7 @@ from experiments import (
     worked_case,
 )
 from experiments._problem import Problem, merge_valid
-from experiments._rows import Row, Table, configured, product
+from experiments._rows import Row, Table, configured, product, row_of
 from recjax.data import load, split, synthetic, write
 from recjax.evaluation import evaluate
 from recjax.inputs import build_context, target_lists
@@ -27,7 +27,7 @@ from recjax.models import MF, ItemKNN, Popular
 from recjax.objectives import Softmax
 from recjax.sampling import sample_negatives
 from recjax.training import Training, fit
-from recjax.types import Interactions
+from recjax.types import Feature, Interactions
 
 
 def test_the_worked_case_lists_what_is_near_a(capsys):
@@ -105,6 +105,39 @@ def test_a_row_is_what_fit_gives_and_its_spread(dataset, measured):
     popular = found["rows"]["popular"]
     assert len(popular["runs"]) == 1 and popular["sd"] == {}
     assert "best_on_test" not in popular and popular["training"] is None
+
+
+def test_a_row_is_given_the_features_that_it_names(tmp_path):
+    log = split(synthetic(num_users=30, num_items=20, rows_per_user=6))
+    present = np.ones(20, bool)
+    values = np.random.default_rng(0).normal(size=(2, 20, 3)).astype(np.float32)
+    both = {"image": Feature(values[0], present), "text": Feature(values[1], present)}
+    folder = write(
+        log._replace(features=both), tmp_path / "data", name="small", config={}
+    )
+    rows = {
+        "both": row_of("vbpr", SHORT),
+        "text": row_of("vbpr", SHORT, features=("text",)),
+        "misspelt": row_of("vbpr", SHORT, features=("txt",)),
+    }
+    table = Table("small", rows)
+    problem = Problem(table, folder)
+    for merged in (False, True):
+        of_both = problem.context(rows["both"], merged=merged)
+        of_text = problem.context(rows["text"], merged=merged)
+        assert [list(found.features) for _, found in (of_both, of_text)] == [
+            ["image", "text"],
+            ["text"],
+        ]
+        assert [name for name, _ in of_text[0].features] == ["text"]
+    with pytest.raises(ValueError, match=r"no features \['txt'\], only"):
+        problem.context(rows["misspelt"], merged=False)
+    out = tmp_path / "toy.json"
+    found = run_table(table, folder, only=["text"], seeds=1, out=out)
+    assert found["rows"]["text"]["features"] == ["text"]
+    table = table._replace(rows={"text": rows["both"]})
+    with pytest.raises(ValueError, match=r"'text' with features \['text'\]: --force"):
+        run_table(table, folder, seeds=1, out=out)
 
 
 def test_looking_at_test_chooses_nothing(dataset, measured):
