@@ -1,8 +1,7 @@
-"""Hyperedges that are given, ``H H^T``, and hyperedges that are learned.
+"""Hyperedges that are given: ``H H^T`` links nodes by how many of them they share.
 
-H H^T links nodes by the number of hyperedges that they share.  It is taken as two
-sums, over H^T and back: the matrix itself has an entry for each pair of nodes in a
-hyperedge, which is many times as much.
+It is taken as two sums, over H^T and back: the matrix itself has an entry for each pair
+of nodes in a hyperedge, which is many times as much.
 """
 
 from typing import Any, NamedTuple
@@ -167,64 +166,6 @@ def mix_newcomers(edges: Hyperedges, nodes: jax.Array, lists: ItemLists) -> jax.
         layout=edges.layout,
     )
     return _ratio(list_sum(received, lists), list_sum(edges.sizes[:, None], lists))
-
-
-def depend_on_hyperedges(
-    key: jax.Array | None,
-    logits: jax.Array,
-    has: jax.Array,
-    *,
-    temperature: float,
-    dropout: float,
-) -> jax.Array:
-    """How each node depends on each hyperedge, ``softmax((logits + g) / t)``.
-
-    Args:
-      key: draws Gumbel noise g and what is dropped, in training; None for neither.
-      logits: ``[N, Q]``.
-      has: ``[N]`` nodes that depend on any.
-      temperature: t.
-      dropout: share of the entries that is dropped; the rest is divided by 1 - share.
-
-    Returns:
-      ``[N, Q]``.
-
-    Examples:
-      >>> logits, has = jnp.zeros((2, 4)), jnp.array([True, False])
-      >>> depend_on_hyperedges(None, logits, has, temperature=1, dropout=0.5).tolist()
-      [[0.25, 0.25, 0.25, 0.25], [0.0, 0.0, 0.0, 0.0]]
-    """
-    if key is None:
-        rows = jax.nn.softmax(logits / temperature, axis=1)
-    else:
-        noise_key, drop_key = jax.random.split(key)
-        noise = jax.random.gumbel(noise_key, logits.shape)
-        rows = jax.nn.softmax((logits + noise) / temperature, axis=1)
-        kept = jax.random.bernoulli(drop_key, 1 - dropout, logits.shape)
-        rows = jnp.where(kept, rows / (1 - dropout), 0)
-    return jnp.where(has[:, None], rows, 0)
-
-
-def collect_by_hyperedges(rows: jax.Array, items: jax.Array, layers: int) -> jax.Array:
-    """What learned hyperedges hold, ``H^T (H H^T)^{layers - 1} X``.
-
-    Args:
-      rows: H ``[I, Q]``, from `depend_on_hyperedges`.
-      items: X ``[I, D]``.
-      layers: steps from items to hyperedges.
-
-    Returns:
-      ``[Q, D]``.
-
-    Examples:
-      >>> rows, items = jnp.array([[1.0], [0.5]]), jnp.array([[2.0], [4.0]])
-      >>> collect_by_hyperedges(rows, items, 2).tolist()
-      [[5.0]]
-    """
-    hyperedges = rows.T @ items
-    for _ in range(layers - 1):
-        hyperedges = rows.T @ (rows @ hyperedges)
-    return hyperedges
 
 
 def _ratio(x: jax.Array, counts: jax.Array) -> jax.Array:

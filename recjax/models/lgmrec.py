@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -11,8 +10,8 @@ import jax.numpy as jnp
 from recjax.layers import propagate, unit_length
 from recjax.models._contrast import contrast_views
 from recjax.models._dot import dot_bound, dot_score
-from recjax.models._features import check_features, feature_values
-from recjax.models._hyperedges import collect_by_hyperedges, depend_on_hyperedges
+from recjax.models._features import check_features
+from recjax.models._learned_hyperedges import pass_hyperedges
 from recjax.models._nodes import (
     batch_nodes,
     comparable,
@@ -24,7 +23,7 @@ from recjax.models._nodes import (
 )
 from recjax.models._smooth_features import smooth_features, smooth_newcomers
 from recjax.objectives import BPR, Objective
-from recjax.sparse import list_sum, take_rows
+from recjax.sparse import take_rows
 from recjax.types import Batch, Context, Embeddings, ItemLists, Params, Spec, prepared
 
 
@@ -46,13 +45,14 @@ class LGMRec:
     pairs of modalities m < n, `recjax.losses.info_nce_loss` of G_m against G_n, over
     all users and over all items.
 
-    Any number of modalities.  An item without one has rows of 0 there, and so has a
-    user none of whose items has it; a mean is over the items that have it.
+    Any number of modalities.  A node without one, a user by its items, has rows of 0
+    there; a mean is over the items that have it.
 
     Noise and dropout of H are for training only; released code draws noise when it
     scores, too.  Features stay as they are (there, they are trained).  The contrast is
-    a mean over the batch (there, a sum, of weight 1e-4).  Unsure, as from memory: the
-    paper's noise may be logistic, and the released penalty of norms not squared.
+    a mean over ``contrast_rows`` of the batch, an unbiased estimate (there, a sum over
+    all, of weight 1e-4).  Unsure, as from memory: the paper's noise may be logistic,
+    and the released penalty of norms not squared.
 
     Examples:
       >>> import jax
@@ -85,6 +85,8 @@ class LGMRec:
     """Of the softmax of H, and of the contrast."""
     contrast: float = 0.2
     """Weight of the contrast between modalities."""
+    contrast_rows: int = 256
+    """Rows of a batch that are contrasted."""
     objective: Objective = BPR()  # noqa: RUF009 - frozen
     """What the vectors are trained for."""
     l2: float = 1e-6
@@ -111,7 +113,7 @@ class LGMRec:
         nodes = init_glorot_nodes(nodes_key, spec, self.dim)
         return nodes | {"modalities": modalities}
 
-    def prepare(self, context: Context) -> dict[str, Any]:
+    def prepare(self, context: Context) -> dict:
         """The smoothed features of all nodes: they have no parameters."""
         check_features("LGMRec", context)
         depth, num_nodes = self.modality_layers, int(context.graph.n_node[0])
@@ -126,23 +128,19 @@ class LGMRec:
         key: jax.Array | None = None,
     ) -> list[Embeddings]:
         """G of users with these lists and of all items, a modality each."""
-        found = []
-        for number, (name, feature) in enumerate(sorted(context.features.items())):
-            logits = feature_values(feature) @ params["modalities"][name]["hyperedges"]
-            logits = jnp.concatenate([list_sum(logits, lists), logits])
-            present = feature.present[:, None].astype(logits.dtype)
-            users = list_sum(present, lists)[:, 0] > 0
-            rows = depend_on_hyperedges(
+        return [
+            pass_hyperedges(
                 None if key is None else jax.random.fold_in(key, number),
-                logits,
-                jnp.concatenate([users, feature.present]),
+                params["modalities"][name]["hyperedges"],
+                feature,
+                items,
+                lists,
+                layers=self.hyperedge_layers,
                 temperature=self.temperature,
                 dropout=self.dropout,
             )
-            of_users, of_items = jnp.split(rows, [len(users)])
-            hyperedges = collect_by_hyperedges(of_items, items, self.hyperedge_layers)
-            found.append(Embeddings(of_users @ hyperedges, of_items @ hyperedges))
-        return found
+            for number, (name, feature) in enumerate(sorted(context.features.items()))
+        ]
 
     def _add(
         self,
@@ -195,5 +193,7 @@ class LGMRec:
         loss, aux = objective_with_l2(
             self.objective, vectors, vectors, context, batch, l2=self.l2
         )
-        contrast = contrast_views(parts, batch, temperature=self.temperature)
+        contrast = contrast_views(
+            parts, batch, temperature=self.temperature, rows=self.contrast_rows
+        )
         return loss + self.contrast * contrast, aux | {"contrast": contrast}

@@ -11,7 +11,7 @@ from multimodal import ITEMS, SPEC, USERS, adjacency, interactions, nce, unit
 
 from recjax.lists import item_lists
 from recjax.models import LGMRec, LightGCN
-from recjax.models._hyperedges import depend_on_hyperedges
+from recjax.models._learned_hyperedges import depend_on_hyperedges
 from recjax.objectives import BPR
 from recjax.sampling import make_batch
 from recjax.types import prepare
@@ -59,13 +59,15 @@ def test_vectors_are_the_equations(context, params):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_loss_is_the_equation(context, params, monkeypatch):
+@pytest.mark.parametrize("contrasted", [2, 5])
+def test_loss_is_the_equation(context, params, monkeypatch, contrasted):
     """Without noise and dropout."""
+    model = dataclasses.replace(MODEL, contrast_rows=contrasted)
     rows = jnp.array([0, 3, 5, 5, 11])
     users, items = context.users[rows], context.items[rows]
     batch = make_batch(jax.random.key(1), context, users, items, jnp.ones(5), 1)
     monkeypatch.setattr(
-        "recjax.models.lgmrec.depend_on_hyperedges",
+        "recjax.models._learned_hyperedges.depend_on_hyperedges",
         lambda key, *args, **kwargs: depend_on_hyperedges(None, *args, **kwargs),
     )
     nodes, (left, right) = reference(params)
@@ -74,9 +76,10 @@ def test_loss_is_the_equation(context, params, monkeypatch):
     expected = np.log1p(np.exp((u * j).sum(1) - (u * i).sum(1))).mean()
     expected += 1e-6 * ((u**2).sum() + (i**2).sum() + (j**2).sum()) / 2 / 5
     for ids, all_of in ((users, slice(USERS)), (USERS + items, slice(USERS, None))):
+        ids = ids[:contrasted]
         contrast = nce(left[ids], right[ids], right[all_of], 0.2).mean()
         expected += 0.2 * contrast
-    loss, _ = MODEL.loss(params, context, batch, jax.random.key(0))
+    loss, _ = model.loss(params, context, batch, jax.random.key(0))
     np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
