@@ -34,8 +34,8 @@ class VBPR:
 
     The score is one dot product, of ``[p_u, t_u, 1]`` and ``[q_i, sum_m E_m f_mi, b_i +
     sum_m beta_m . f_mi]``; under a cosine objective the last entries are left out,
-    because a bias has no place in a cosine.  L2 is on the batch's rows of p, t and q,
-    not on the matrices and biases, which the paper shrinks as well.
+    because a bias has no place in a cosine.  L2 is on the batch's rows of those two, so
+    that it shrinks what comes of the content as well; the paper shrinks the matrices.
 
     Examples:
       >>> import jax
@@ -56,7 +56,7 @@ class VBPR:
     objective: Objective = BPR()  # noqa: RUF009 - frozen
     """What the vectors are trained for."""
     l2: float = 1e-4
-    """Weight of `batch_l2_loss` on the batch's rows of p, t and q."""
+    """Weight of `batch_l2_loss` on the two sides of the batch's dot products."""
     init_scale: float = 0.01
     """Standard deviation of p, t and q at the start."""
     fold_in_ridge: float = 1.0
@@ -130,18 +130,13 @@ class VBPR:
     def loss(
         self, params: Params, context: Context, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The objective, plus L2 on the batch's rows of the tables."""
+        """The objective, plus L2 on the vectors that it compares."""
         del key
-        learned = BatchVectors(
-            params["users"][batch.users],
-            params["items"][batch.items],
-            params["items"][batch.negatives],
-        )
         vectors = BatchVectors(
-            self._users(learned.users),
+            self._users(params["users"][batch.users]),
             self._items(params, context, batch.items),
             self._items(params, context, batch.negatives),
         )
         return objective_with_l2(
-            self.objective, vectors, learned, context, batch, l2=self.l2
+            self.objective, vectors, vectors, context, batch, l2=self.l2
         )
