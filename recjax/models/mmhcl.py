@@ -98,7 +98,7 @@ class MMHCL:
     """Weight of the contrast of items."""
     temperature: float = 0.6
     """Of both contrasts."""
-    contrast_rows: int = 1024
+    contrast_rows: int = 256
     """Users, and items, of a step that are contrasted with all others."""
 
     score = staticmethod(dot_score)
