@@ -136,6 +136,11 @@ class TextProblem(Problem):
         """Sizes and context for a model; the valid part is never trained on."""
         if merged:
             raise ValueError("films are held out for good: the table is not retrained")
+        if row.behaviours or row.features:
+            raise ValueError(
+                f"films have one behaviour and their texts: a row cannot name "
+                f"behaviours {row.behaviours} or features {row.features}"
+            )
         return self._case.spec, prepare(row.model, self._case.context)
 
     def score(
