@@ -133,10 +133,41 @@ def test_a_study_is_the_serial_runs(context, valid):
         valid=valid,
     )
     assert_same(found, lightgcn, SETTINGS, context, training, valid)
-    # Runs that stop at different times are what this is about.
-    assert len({len(run.records) for run in found.runs}) > 1
+    # Runs that stop at different times are what this is about: when two have, the
+    # others go on in a smaller program.
+    lengths = sorted(len(run.records) for run in found.runs)
+    assert lengths[1] < lengths[-1]
     assert any(run.stopped == "patience" for run in found.runs)
     assert len({run.best_epoch for run in found.runs}) > 1
+
+
+def test_runs_that_have_stopped_leave_the_program(context, valid):
+    traced, sizes = [], []
+
+    @dataclasses.dataclass(frozen=True)
+    class Counted(MF):
+        def loss(self, params, context, batch, key):
+            traced.append(batch)
+            return super().loss(params, context, batch, key)
+
+    def make(setting):
+        return Counted(dim=8, init_scale=0.1), optax.adam(setting)
+
+    training = Training(epochs=30, batch_size=64, patience=2)
+    study(
+        make,
+        [0.5, 0.2, 0.1, 0.05, 0.02],
+        context,
+        SPEC,
+        training=training,
+        valid=valid,
+        on_epoch=lambda epoch, records: sizes.append(sum(map(bool, records))),
+    )
+    size, programs = 5, 1
+    for going in sizes:
+        if 2 * going <= size:
+            size, programs = going, programs + 1
+    assert len(traced) == programs > 2
 
 
 def test_looks_that_are_rare_and_pairs_by_user(context, valid):

@@ -4,21 +4,16 @@ import dataclasses
 import functools
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from recjax.training._epoch import Precision, init_state, make_epoch
 from recjax.training._fit import Record, Training, _means, _validate
-from recjax.types import Context, ItemLists, Params, Recommender, Spec
-
-Setting: TypeAlias = Any
-"""A pytree of scalars, such as ``{"learning_rate": 0.01, "l2": 1e-4}``."""
-Make: TypeAlias = Callable[[Setting], tuple[Recommender, optax.GradientTransformation]]
-"""A model and its optimizer from a setting whose scalars may be traced."""
+from recjax.training._study_scorer import Bundle, Make, Setting, scorer_of
+from recjax.types import Context, ItemLists, Params, Spec
 
 
 class Run(NamedTuple):
@@ -55,7 +50,7 @@ class Study(NamedTuple):
 
     def params_of(self, run: int) -> Params:
         """The parameters of one run, by its place in ``runs``."""
-        return jax.tree.map(lambda leaf: leaf[run], self.params)
+        return _take(self.params, run)
 
     def summary(self) -> list[dict[str, Any]]:
         """For each setting, mean and deviation over its seeds of the best value.
@@ -131,9 +126,9 @@ def study(
 
     Each run is what `fit` gives with the model, the optimizer and the seed, to the
     rounding of float32: the same epochs, validation metrics, choice and patience.  A
-    run that has stopped keeps its best parameters, and still takes its share of the
-    work until the last run stops.  Where `fit` raises, because a loss is not finite,
-    the run alone stops, and says so.
+    run that has stopped keeps its best parameters; when half of the runs have stopped
+    the others go on in a smaller program, which is compiled then.  Where `fit` raises,
+    because a loss is not finite, the run alone stops, and says so.
 
     Args:
       make: from a setting to a model and an optax optimizer.  Within it the scalars
@@ -201,41 +196,46 @@ def study(
     # Donation would overwrite what `best` still points at.
     best = jax.tree.map(jnp.copy, states.params)
     runs = [_Progress(setting, seed) for setting, seed in named]
+    # The runs of the program, by place; the others have stopped.
+    places = np.arange(len(runs))
     for epoch in range(1, training.epochs + 1):
         for run in runs:
             if run.stopped is None and run.waited >= training.patience:
                 run.stopped = "patience"
-        if all(run.stopped for run in runs):
+        going = np.array([runs[place].stopped is None for place in places])
+        if not going.any():
             break
+        if 2 * going.sum() <= len(places):
+            states, stacked = _take((states, stacked), np.flatnonzero(going))
+            places = places[going]
         states, logs = run_epoch(states, stacked, context)
         logs = jax.device_get(logs)
-        for place, run in enumerate(runs):
-            if not run.stopped and not np.isfinite(logs["loss"][place]).all():
-                run.stopped = "not finite"
+        for row, place in enumerate(places):
+            if not (runs[place].stopped or np.isfinite(logs["loss"][row]).all()):
+                runs[place].stopped = "not finite"
         look = valid is not None and (
             epoch % training.evaluate_every == 0 or epoch == training.epochs
         )
         embedded = embed(stacked, states.params, context) if look else None
-        better, records = np.zeros(len(runs), bool), []
-        for place, run in enumerate(runs):
+        better = np.zeros(len(places), bool)
+        records: list[Record | None] = [None] * len(runs)
+        for row, place in enumerate(places):
+            run = runs[place]
             if run.stopped:
-                records.append(None)
                 continue
             scores = {}
             if look and valid is not None:
-                bundle = jax.tree.map(
-                    lambda leaf, place=place: leaf[place],
-                    _Bundle(stacked, states.params, embedded),
-                )
+                bundle = _take(Bundle(stacked, states.params, embedded), row)
                 scores = _validate(
-                    _scorer(make, bundle), bundle, context, valid, training
+                    scorer_of(make, bundle), bundle, context, valid, training
                 )
-            better[place] = run.note(epoch, scores, training, valid is None)
-            means = _means({name: values[place] for name, values in logs.items()})
-            records.append(Record(epoch, means, scores, run.best_epoch))
-            run.records.append(records[-1])
+            better[row] = run.note(epoch, scores, training, valid is None)
+            means = _means({name: values[row] for name, values in logs.items()})
+            record = Record(epoch, means, scores, run.best_epoch)
+            records[place] = record
+            run.records.append(record)
         if better.any():
-            best = _keep(best, states.params, better)
+            best = _keep(best, states.params, places, better)
         on_epoch(epoch, records)
     return Study([run.finish() for run in runs], best)
 
@@ -280,63 +280,18 @@ class _Progress:
         )
 
 
-class _Bundle(NamedTuple):
-    """What a model of one setting scores with, as the parameters of a `_Scorer`."""
-
-    setting: Setting
-    params: Params
-    embedded: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class _Scorer:
-    """Models of all settings as one scorer: the setting travels with the parameters.
-
-    It is static and hashes by the function alone, so that ranking compiles once.
-    """
-
-    make: Make
-
-    def embed(self, params: Any, context: Context) -> Any:
-        """What was computed for all runs together."""
-        del context
-        return params.embedded
-
-    def score(
-        self, params: Any, state: Any, users: jax.Array, items: jax.Array
-    ) -> jax.Array:
-        """The score of the model of that setting."""
-        return self.make(params.setting)[0].score(params.params, state, users, items)
-
-    def fold_in(
-        self, params: Any, context: Context, state: Any, histories: ItemLists
-    ) -> Any:
-        """Not for newcomers."""
-        raise NotImplementedError("a study ranks for known users only")
-
-
-@dataclasses.dataclass(frozen=True)
-class _BoundedScorer(_Scorer):
-    """The same for a `recjax.types.BoundedScorer`."""
-
-    def score_bound(self, params: Any, state: Any) -> tuple[jax.Array, jax.Array]:
-        """The bound of the model of that setting."""
-        model: Any = self.make(params.setting)[0]
-        return model.score_bound(params.params, state)
-
-
-def _scorer(make: Make, bundle: _Bundle) -> _Scorer:
-    bounded = hasattr(make(bundle.setting)[0], "score_bound")
-    return _BoundedScorer(make) if bounded else _Scorer(make)
+def _take(tree: Any, rows: Any) -> Any:
+    """Some of the runs, or one of them."""
+    return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _keep(best: Params, params: Params, better: jax.Array) -> Params:
+def _keep(best: Params, params: Params, places: jax.Array, better: jax.Array) -> Params:
     """The parameters of the runs that are better, and the old ones of the others."""
 
     def choose(old, new):
         where = better.reshape(better.shape + (1,) * (new.ndim - 1))
-        return jnp.where(where, new, old)
+        return old.at[places].set(jnp.where(where, new, old[places]))
 
     return jax.tree.map(choose, best, params)
 
