@@ -153,6 +153,7 @@ def study(
         or a seed is repeated.
 
     Examples:
+      >>> import optax
       >>> from recjax.data import make_context
       >>> from recjax.models import MF
       >>> from recjax.types import Interactions
