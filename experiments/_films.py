@@ -138,7 +138,7 @@ class TextProblem(Problem):
             raise ValueError("films are held out for good: the table is not retrained")
         if row.behaviours or row.features:
             raise ValueError(
-                f"films have one behaviour and their texts: a row cannot name "
+                "films have one behaviour and their texts: a row cannot name "
                 f"behaviours {row.behaviours} or features {row.features}"
             )
         return self._case.spec, prepare(row.model, self._case.context)

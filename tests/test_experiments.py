@@ -472,9 +472,11 @@ def test_rows_of_movielens_text_are_scored_warm_and_cold(tmp_path):
     assert "warm recall@20" in report.section(found)
     with pytest.raises(ValueError, match="not retrained"):
         problem.context(rows["Popular"], merged=True)
-    row = row_of("vbpr", SHORT, features=("text",))
-    with pytest.raises(ValueError, match=r"a row cannot name .* features \('text',\)"):
-        problem.context(row, merged=False)
+    for named in ("behaviours", "features"):
+        row = row_of("vbpr", SHORT, **{named: ("text",)})
+        words = rf"a row cannot name .*{named} \('text',\)"
+        with pytest.raises(ValueError, match=words):
+            problem.context(row, merged=False)
 
 
 def test_rows_of_movielens_language_rank_all_films_together(tmp_path):
