@@ -53,8 +53,9 @@ class Store:
                     "asked: choose another --out"
                 )
         self.found = self._head | {"rows": found["rows"]}
-        if "comparison" in found:
-            self.found["comparison"] = found["comparison"]
+        for key in ("comparison", "begun"):
+            if key in found:
+                self.found[key] = found[key]
 
     def holds(
         self, name: str, identity: Mapping[str, Any], seeds: int, best_on_test: bool
@@ -92,6 +93,28 @@ class Store:
             )
         return True
 
+    def tuned(self, name: str, identity: Mapping[str, Any]) -> dict[str, Any]:
+        """What a run that was cut off had found by tuning a row.
+
+        Args:
+          name: of the row.
+          identity: its model and settings.
+
+        Returns:
+          What `keep_tuned` was given beside them; nothing where there is none, or of
+          another model or settings.
+        """
+        begun = self.found.get("begun", {}).get(name, {})
+        if any(begun.get(key) != value for key, value in identity.items()):
+            return {}
+        return {key: value for key, value in begun.items() if key not in identity}
+
+    def keep_tuned(self, name: str, tuned: Mapping[str, Any]) -> None:
+        """Keeps what tuning a row has found, until the row is added."""
+        self._read()
+        self.found["begun"] = self.found.get("begun", {}) | {name: dict(tuned)}
+        self._write()
+
     def describe(self, name: str, words: Mapping[str, Any]) -> None:
         """Renews what is said about a row that is there, such as its note."""
         if any(self.found["rows"][name].get(key) != x for key, x in words.items()):
@@ -115,6 +138,9 @@ class Store:
         known = [key for key in self._order if key in rows]
         rest = [key for key in rows if key not in self._order]
         self.found["rows"] = {key: rows[key] for key in known + rest}
+        begun = self.found.pop("begun", {})
+        if begun := {key: x for key, x in begun.items() if key != name}:
+            self.found["begun"] = begun
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)

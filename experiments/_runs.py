@@ -1,4 +1,4 @@
-"""How a row of a table is tuned on valid, trained over seeds, and tested once."""
+"""How a row of a table is trained over seeds, and tested once."""
 
 import statistics
 import sys
@@ -12,7 +12,6 @@ import numpy as np
 from experiments._problem import Problem
 from experiments._progress import run_line, show_epoch
 from experiments._rows import Row, settings_of
-from experiments._tuning import tune
 from recjax.phases import Phases
 from recjax.training import Result, Training, fit
 from recjax.types import Context, ItemLists, Params, Spec
@@ -42,7 +41,6 @@ def run_row(
     """
     count = 1 if hasattr(row.model, "solve") else seeds
     runs: list[dict[str, Any]]
-    row, tuned = tune(row, problem)
     if not retrain:
         runs, trained = _choose(row, problem, count, best_on_test)
     else:
@@ -62,7 +60,7 @@ def run_row(
         run["seconds"]["test"] = time.perf_counter() - start
         values["user"] = users.pop("user")
         values |= {f"{seed}/{name}": column for name, column in users.items()}
-    return tuned | _summary(runs, values), values
+    return _summary(runs, values), values
 
 
 class _Trained(NamedTuple):

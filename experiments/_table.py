@@ -7,8 +7,9 @@ A module gives a `Table` of rows, models with their settings, and calls `main`:
 Each seed of a row is trained on the training part, its epoch chosen on the validation
 part, and scored once on the test part, which is read only when all seeds have chosen.
 A row that the file holds already is not run again; a run that was cut off goes on with
-the next row.  ``FILE.npz`` beside the file keeps the test values of single users, for
-tests of significance; it can be made again and is not committed.
+the next row, and with the setting that it had chosen for this one.  ``FILE.npz`` beside
+the file keeps the test values of single users, for tests of significance; it can be
+made again and is not committed.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from experiments import _results, report
 from experiments._problem import Problem
 from experiments._rows import Row, Table, settings_of
 from experiments._runs import run_row
+from experiments._tuning import tune, with_setting
 from recjax.config import to_dict
 from recjax.data import Split, data_home, find, prepare
 from recjax.run_folder import environment
@@ -112,15 +114,22 @@ def run_table(
     # All of them before the first is run: it may take hours.
     for key, row in wanted.items():
         count = 1 if hasattr(row.model, "solve") else seeds
-        if force or not store.holds(key, _identity(row, table), count, best_on_test):
+        identity = _identity(row, table)
+        # One that was begun was missing, or is to be run again.
+        if force or store.tuned(key, identity):
+            todo.append(key)
+        elif not store.holds(key, identity, count, best_on_test):
             todo.append(key)
         else:
             store.describe(key, _describe(row))
     for key in todo:
-        row = wanted[key]
+        row, identity = wanted[key], _identity(wanted[key], table)
         print(f"{key}", file=sys.stderr)
+        tuned = {} if force else store.tuned(key, identity)
+        if not tuned and (tuned := tune(row, problem)):
+            store.keep_tuned(key, identity | tuned)
         entry, values = run_row(
-            row,
+            with_setting(row, tuned["setting"]) if tuned else row,
             problem,
             seeds=seeds,
             retrain=table.retrain,
@@ -131,7 +140,7 @@ def run_table(
             "host": limits.host(),
             **environment(),
         }
-        store.add(key, _identity(row, table) | _describe(row) | entry | facts, values)
+        store.add(key, identity | _describe(row) | tuned | entry | facts, values)
     if table.claimed and todo:
         store.compare(table.claimed, table.shown[-1])
     return store.found

@@ -3,6 +3,7 @@
 import functools
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,38 +14,44 @@ from experiments._rows import Row, configured, settings_of
 from recjax.training import make_optimizer, study
 
 
-def tune(row: Row, problem: Problem) -> tuple[Row, dict[str, Any]]:
-    """A row with the setting of its grid that is best on valid.
+def tune(row: Row, problem: Problem) -> dict[str, Any]:
+    """Compares the settings of a row's grid on valid.
 
     Args:
-      row: it is returned as it is where there is no grid.
+      row: with a grid, or without one.
       problem: the data.
 
     Returns:
-      The row, and what the file keeps: the setting, and the value of each.
+      What the file keeps: the best setting, and the value of each; nothing where there
+      is no grid.
     """
     if not row.grid:
-        return row, {}
+        return {}
     start = time.perf_counter()
     is_closed = hasattr(row.model, "solve")
     values = (_try_closed if is_closed else _try_trained)(row, problem)
     setting = row.grid[int(np.argmax(values))]
     print(f"  {f'best of {len(values)}: {dict(setting)}':<76}", file=sys.stderr)
-    if "learning_rate" in setting:
-        rate = setting["learning_rate"]
-        row = row._replace(training=settings_of(row, 0, learning_rate=rate))
-    return row._replace(model=configured(row.model, setting)), {
+    return {
         "setting": dict(setting),
         "grid_valid": values,
         "tuning_seconds": time.perf_counter() - start,
     }
 
 
+def with_setting(row: Row, setting: Mapping[str, float]) -> Row:
+    """A row with one of the settings of its grid."""
+    if "learning_rate" in setting:
+        rate = setting["learning_rate"]
+        row = row._replace(training=settings_of(row, 0, learning_rate=rate))
+    return row._replace(model=configured(row.model, setting))
+
+
 def _try_closed(row: Row, problem: Problem) -> list[float]:
     """What each setting of a closed form gives on valid."""
     values = []
     for setting in row.grid:
-        changed = row._replace(model=configured(row.model, setting))
+        changed = with_setting(row, setting)
         _, context = problem.context(changed, merged=False)
         params = changed.model.solve(context)
         found, _ = problem.score(changed, params, context, problem.valid)

@@ -264,6 +264,51 @@ def test_a_grid_is_tuned_on_valid_and_its_best_is_what_is_trained(dataset, capsy
     assert knn["runs"][0]["valid"]["ndcg@20"] == max(knn["grid_valid"])
 
 
+def test_a_run_that_was_cut_off_keeps_the_setting_that_it_chose(
+    dataset, tmp_path, monkeypatch
+):
+    grid = product(learning_rate=(1e-4, 0.02), l2=(1e-4,))
+    table = Table("small", {"MF": ROWS["MF"]._replace(grid=grid)})
+    out = tmp_path / "toy.json"
+    real, tuned = _table.tune, []
+
+    def tune(*args):
+        tuned.append(args)
+        return real(*args)
+
+    def cut(*args, **options):
+        raise KeyboardInterrupt
+
+    def run(table=table, **options):
+        tuned.clear()
+        return run_table(table, dataset, name="toy", seeds=1, out=out, **options)
+
+    def run_cut(**options):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(_table, "run_row", cut)
+            run(**options)
+
+    monkeypatch.setattr(_table, "tune", tune)
+    run_cut(table=Table("small", {"MF": ROWS["MF"]._replace(grid=grid[:1])}))
+    # What another grid has given is not kept for this one.
+    run_cut()
+    assert len(tuned) == 1 and json.loads(out.read_text())["rows"] == {}
+    found = run()
+    assert tuned == [] and "begun" not in found
+    assert json.loads(out.read_text()) == found
+    whole = run_table(table, dataset, seeds=1)["rows"]["MF"]
+    for key in ("setting", "grid_valid", "mean", "grid", "settings_tried"):
+        assert found["rows"]["MF"][key] == whole[key]
+    run()
+    assert tuned == []
+    # What is run again by force is tuned again; cut off, it goes on without it.
+    for _ in range(2):
+        run_cut(force=True)
+        assert len(tuned) == 1
+    assert json.loads(out.read_text())["rows"] == found["rows"]
+    assert "begun" not in run() and tuned == []
+
+
 @pytest.mark.parametrize("retrain", [False, True])
 def test_a_curve_is_that_of_the_training_that_is_tested(dataset, retrain, capsys):
     row = ROWS["MF"]._replace(curve={2: 0.5, 3: 0.25, 99: 0.75})
