@@ -67,8 +67,9 @@ class MMGCN:
     """What the vectors are trained for."""
     l2: float = 1e-4
     """Weight of `batch_l2_loss` on the batch's rows of the tables."""
-    init_scale: float = 0.1
-    """Standard deviation of the tables at the start."""
+    init_scale: float = 0.01
+    """Standard deviation of the tables at the start, near that of Glorot's rule for a
+    table of this kind, as in the released code."""
 
     score = staticmethod(dot_score)
     score_bound = staticmethod(dot_bound)
