@@ -36,10 +36,10 @@ in place of .076, all by a contrast of .02 (SGL from short vectors); DirectAU .0
 place of .077, by a gamma of .5; MF .079 in place of .039 and VBPR .063 in place of
 .049, both by an L2 of .1; LightGCN .094 in place of .088.  Recall@20 of LightGCN++
 (.097), NCL (.096), MGCN (.103), FREEDOM (.088), LATTICE (.079), NGCF (.074), BM3
-(.070), UltraGCN (.060) and MMHCL (.110) is within .003 of that without tuning, but the
-NDCG@20 of MGCN is .045 in place of .043, that of UltraGCN .032 in place of .028, and
-that of MMHCL, by a lower learning rate, .049 in place of .048.  The graph transformer,
-MMGCN, LGMRec and DiffMM are not tuned.
+(.070), LGMRec (.069), UltraGCN (.060) and MMHCL (.110) is within .003 of that without
+tuning, but the NDCG@20 of MGCN is .045 in place of .043, that of UltraGCN .032 in place
+of .028, that of LGMRec .030 in place of .028, and that of MMHCL, by a lower learning
+rate, .049 in place of .048.  The graph transformer, MMGCN and DiffMM are not tuned.
 
 ``ModalGCN`` was chosen on valid: about 10 trainings (layers, batch, width, item graph
 before or after propagation) and 60 ways of smoothing the vectors of two of them, then
