@@ -110,20 +110,19 @@ def run_table(
     }
     store = _results.Store(out, head, tuple(table.rows))
     wanted = {row: table.rows[row] for row in only or table.rows}
-    todo = []
+    todo = {}
     # All of them before the first is run: it may take hours.
     for key, row in wanted.items():
         count = 1 if hasattr(row.model, "solve") else seeds
         identity = _identity(row, table)
         # One that was begun was missing, or is to be run again.
-        if force or store.tuned(key, identity):
-            todo.append(key)
-        elif not store.holds(key, identity, count, best_on_test):
-            todo.append(key)
+        begun = store.tuned(key, identity)
+        if force or begun or not store.holds(key, identity, count, best_on_test):
+            todo[key] = identity
         else:
             store.describe(key, _describe(row))
-    for key in todo:
-        row, identity = wanted[key], _identity(wanted[key], table)
+    for key, identity in todo.items():
+        row = wanted[key]
         print(f"{key}", file=sys.stderr)
         tuned = {} if force else store.tuned(key, identity)
         if not tuned and (tuned := tune(row, problem)):
