@@ -4,12 +4,29 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments._compare import compare
 from recjax.run_folder import write_json
+
+# What is kept of the tuning of a row, see `experiments._tuning.tune`.
+TUNED = ("setting", "grid_valid", "tuning_seconds")
+
+
+class Begun(NamedTuple):
+    """What there is of a row that is not whole.
+
+    Attributes:
+      tuned: what `experiments._tuning.tune` gave; empty where it was not asked.
+      runs: of the first seeds.
+      values: of single users for these, see `experiments._runs.run_seeds`.
+    """
+
+    tuned: dict[str, Any]
+    runs: list[dict[str, Any]]
+    values: dict[str, np.ndarray]
 
 
 class Store:
@@ -60,7 +77,7 @@ class Store:
     def holds(
         self, name: str, identity: Mapping[str, Any], seeds: int, best_on_test: bool
     ) -> bool:
-        """Whether a row is there.
+        """Whether a row is there as it is asked for.
 
         Args:
           name: of the row.
@@ -69,20 +86,22 @@ class Store:
           best_on_test: whether it must have that column.
 
         Returns:
-          Whether it is.
+          Whether it is; False also where it was begun, or can be given more seeds.
 
         Raises:
-          ValueError: it is there with other settings, or with less than is asked.
+          ValueError: it is there with other settings, or with less than is asked, and
+            what is missing cannot be added.
         """
         row = self.found["rows"].get(name)
-        if row is None:
+        if row is None or _is_of(self.found.get("begun", {}).get(name), identity):
             return False
         wrong = [
             f"{key} {row.get(key)}"
             for key, value in identity.items()
             if row.get(key) != value
         ]
-        if len(row["runs"]) < seeds:
+        few = len(row["runs"]) < seeds
+        if few and not self.begun(name, identity, best_on_test).runs:
             wrong.append(f"{len(row['runs'])} of {seeds} seeds")
         if best_on_test and not (row["closed_form"] or "best_on_test" in row):
             wrong.append("no best epoch on test")
@@ -91,28 +110,59 @@ class Store:
                 f"{self._path} has {name!r} with {'; '.join(wrong)}: --force runs it "
                 "again"
             )
-        return True
+        return not few
 
-    def tuned(self, name: str, identity: Mapping[str, Any]) -> dict[str, Any]:
-        """What a run that was cut off had found by tuning a row.
+    def begun(
+        self, name: str, identity: Mapping[str, Any], best_on_test: bool
+    ) -> Begun:
+        """What can be gone on with of a row: one cut off, or one with fewer seeds.
 
         Args:
           name: of the row.
           identity: its model and settings.
+          best_on_test: whether seeds must have that column.
 
         Returns:
-          What `keep_tuned` was given beside them; nothing where there is none, or of
-          another model or settings.
+          What is there; nothing of another model or settings, and no seeds where the
+          values of their users are gone or where all are retrained together.
         """
-        begun = self.found.get("begun", {}).get(name, {})
-        if any(begun.get(key) != value for key, value in identity.items()):
-            return {}
-        return {key: value for key, value in begun.items() if key not in identity}
+        entry, place = self.found.get("begun", {}).get(name), f"begun/{name}/"
+        if not _is_of(entry, identity):
+            entry, place = self.found["rows"].get(name), f"{name}/"
+        if self._path is None or entry is None or not _is_of(entry, identity):
+            return Begun({}, [], {})
+        tuned = {key: entry[key] for key in TUNED if key in entry}
+        runs = list(entry.get("runs", []))
+        values = {
+            key.removeprefix(place): array
+            for key, array in read_values(self._path).items()
+            if key.startswith(place)
+        }
+        if self._head["retrained"] or not all(
+            ("best_on_test" in run or not best_on_test)
+            and any(key.startswith(f"{run['seed']}/") for key in values)
+            for run in runs
+        ):
+            return Begun(tuned, [], {})
+        return Begun(tuned, runs, values)
 
-    def keep_tuned(self, name: str, tuned: Mapping[str, Any]) -> None:
-        """Keeps what tuning a row has found, until the row is added."""
+    def begin(
+        self,
+        name: str,
+        entry: Mapping[str, Any],
+        values: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        """Keeps what there is of a row, until the row is added.
+
+        Args:
+          name: of the row.
+          entry: its model and settings, what tuning gave, and ``"runs"``, as far as
+            they are known.
+          values: of single users for these runs.
+        """
         self._read()
-        self.found["begun"] = self.found.get("begun", {}) | {name: dict(tuned)}
+        self.found["begun"] = self.found.get("begun", {}) | {name: dict(entry)}
+        self._write_values({f"begun/{name}/": values or {}})
         self._write()
 
     def describe(self, name: str, words: Mapping[str, Any]) -> None:
@@ -141,16 +191,7 @@ class Store:
         begun = self.found.pop("begun", {})
         if begun := {key: x for key, x in begun.items() if key != name}:
             self.found["begun"] = begun
-        if self._path is None:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        kept = {
-            key: array
-            for key, array in read_values(self._path).items()
-            if not key.startswith(f"{name}/")
-        }
-        kept |= {f"{name}/{key}": array for key, array in values.items()}
-        _write_arrays(self._path.with_suffix(".npz"), kept)
+        self._write_values({f"{name}/": values, f"begun/{name}/": {}})
         # Last: a row that the JSON names has its users.
         self._write()
 
@@ -177,9 +218,26 @@ class Store:
         )
         self._write()
 
+    def _write_values(self, places: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Puts arrays below prefixes, in place of all that was there."""
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        old = read_values(self._path)
+        kept = {key: x for key, x in old.items() if not key.startswith(tuple(places))}
+        for place, values in places.items():
+            kept |= {f"{place}{key}": array for key, array in values.items()}
+        if kept.keys() | old.keys():
+            _write_arrays(self._path.with_suffix(".npz"), kept)
+
     def _write(self) -> None:
         if self._path is not None:
             write_json(self._path, self.found)
+
+
+def _is_of(entry: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> bool:
+    """Whether an entry is there, and has this model and these settings."""
+    return entry is not None and all(entry.get(k) == x for k, x in identity.items())
 
 
 def read_values(path: Path) -> dict[str, np.ndarray]:

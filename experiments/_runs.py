@@ -3,7 +3,7 @@
 import statistics
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -17,57 +17,52 @@ from recjax.training import Result, Training, fit
 from recjax.types import Context, ItemLists, Params, Spec
 
 
-def run_row(
+def run_seeds(
     row: Row,
     problem: Problem,
+    seeds: Sequence[int],
     *,
-    seeds: int,
     retrain: bool = False,
     best_on_test: bool = False,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """All seeds of a row.
+) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Trains a row with one seed after another, and tests each once.
 
     Args:
       row: model and settings.
       problem: the data.
-      seeds: their number; one is enough for a closed form.
-      retrain: see `Table`.
+      seeds: some; one is enough for a closed form.
+      retrain: see `Table`; all seeds choose their epochs before the first is tested.
       best_on_test: also look at test after each epoch of the run that is tested, and
         keep the best; it chooses nothing.
 
-    Returns:
-      What the file keeps of the row, and values of single users by
+    Yields:
+      What the file keeps of a seed, and values of single users by
       ``"SEED/METRIC"``, with the ids of the users under ``"user"``.
     """
-    count = 1 if hasattr(row.model, "solve") else seeds
-    runs: list[dict[str, Any]]
     if not retrain:
-        runs, trained = _choose(row, problem, count, best_on_test)
+        trained = _choose(row, problem, seeds, best_on_test)
     else:
         # The second training is the one that is tested, and looked at.
         if row.curve is None:
-            runs = _choose(row, problem, count, best_on_test=False)[0]
+            chosen = _choose(row, problem, seeds, best_on_test=False)
+            runs = [run for run, _ in chosen]
         else:
             # A recipe with its number of epochs: nothing is left to choose on valid.
-            runs = [{"seed": seed, "seconds": {"total": 0.0}} for seed in range(count)]
+            runs = [{"seed": seed, "seconds": {"total": 0.0}} for seed in seeds]
         trained = _retrain(row, problem, runs, best_on_test)
-    values: dict[str, np.ndarray] = {}
-    for seed, run in enumerate(runs):
+    for run, (context, params) in trained:
         start = time.perf_counter()
-        run["test"], users = problem.test_scores(
-            row, trained.params[seed], trained.context
-        )
+        run["test"], users = problem.test_scores(row, params, context)
         run["seconds"]["test"] = time.perf_counter() - start
-        values["user"] = users.pop("user")
-        values |= {f"{seed}/{name}": column for name, column in users.items()}
-    return _summary(runs, values), values
+        values = {"user": users.pop("user")}
+        yield run, values | {f"{run['seed']}/{name}": x for name, x in users.items()}
 
 
 class _Trained(NamedTuple):
-    """What is tested: the parameters of each seed, and the data they saw."""
+    """What is tested: the parameters, and the data they saw."""
 
     context: Context
-    params: list[Params]
+    params: Params
 
 
 def _context(
@@ -81,12 +76,11 @@ def _context(
 
 
 def _choose(
-    row: Row, problem: Problem, count: int, best_on_test: bool
-) -> tuple[list[dict[str, Any]], _Trained]:
+    row: Row, problem: Problem, seeds: Sequence[int], best_on_test: bool
+) -> Iterator[tuple[dict[str, Any], _Trained]]:
     """Seeds on the training part, with their epochs chosen on the validation part."""
     spec, context, shared = _context(row, problem, merged=False)
-    runs, trained = [], []
-    for seed in range(count):
+    for seed in seeds:
         training = settings_of(row, seed)
         watch = _Watch(row, problem, context, best_on_test)
         params, result, seen = _train(
@@ -102,15 +96,13 @@ def _choose(
         run["valid"], _ = problem.score(row, params, context, problem.valid)
         run |= seen
         run["seconds"]["total"] += shared
-        runs.append(run)
-        trained.append(params)
         print(f"  {run_line(run)}", file=sys.stderr)
-    return runs, _Trained(context, trained)
+        yield run, _Trained(context, params)
 
 
 def _retrain(
     row: Row, problem: Problem, runs: list[dict[str, Any]], best_on_test: bool
-) -> _Trained:
+) -> Iterator[tuple[dict[str, Any], _Trained]]:
     """The seeds again, on the training and the validation part.
 
     They train for as many epochs as they chose on average, or for those of the row
@@ -122,15 +114,13 @@ def _retrain(
         every = settings_of(row, 0).epochs
         chosen = statistics.mean(run.get("best_epoch", every) for run in runs)
         epochs = {"epochs": max(1, round(chosen))}
-    trained = []
     for run in runs:
         training = settings_of(row, run["seed"], **epochs)
         watch = _Watch(row, problem, context, best_on_test)
         params, _, seen = _train(row, spec, context, training, watch)
         seen["seconds"]["total"] += shared
         run["retrained"] = epochs | seen
-        trained.append(params)
-    return _Trained(context, trained)
+        yield run, _Trained(context, params)
 
 
 def _train(
@@ -201,10 +191,18 @@ class _Watch:
         return seconds
 
 
-def _summary(
-    runs: list[dict[str, Any]], values: dict[str, np.ndarray]
+def summary(
+    runs: Sequence[dict[str, Any]], values: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Means, spreads and seconds of the runs of a row."""
+    """Means, spreads and seconds of a row.
+
+    Args:
+      runs: of its seeds, from 0 on, and
+      values: of single users, both from `run_seeds`.
+
+    Returns:
+      What the file keeps of the row, the runs included.
+    """
     found: dict[str, Any] = {"mean": {}, "sd": {}, "standard_error": {}}
     for name in runs[0]["test"]:
         found["mean"][name] = statistics.mean(run["test"][name] for run in runs)
@@ -222,7 +220,7 @@ def _summary(
             error = of_user.std(ddof=1) / np.sqrt(len(of_user))
             found["standard_error"][name] = float(error)
     seen = [run.get("retrained", run).get("best_on_test") for run in runs]
-    if seen[0] is not None:
+    if all(best is not None for best in seen):
         found["best_on_test"] = {
             name: statistics.mean(best[name] for best in seen) for name in seen[0]
         }
@@ -238,4 +236,4 @@ def _summary(
         + run.get("retrained", {"seconds": {"total": 0.0}})["seconds"]["total"]
         for run in runs
     )
-    return found | {"runs": runs}
+    return found | {"runs": list(runs)}

@@ -5,11 +5,11 @@ A module gives a `Table` of rows, models with their settings, and calls `main`:
     python -m experiments.NAME [ROW ...] --data-dir DIR --seeds 5 --out FILE.json
 
 Each seed of a row is trained on the training part, its epoch chosen on the validation
-part, and scored once on the test part, which is read only when all seeds have chosen.
-A row that the file holds already is not run again; a run that was cut off goes on with
-the next row, and with the setting that it had chosen for this one.  ``FILE.npz`` beside
-the file keeps the test values of single users, for tests of significance; it can be
-made again and is not committed.
+part, and scored once on the test part.  A row that the file holds already is not run
+again; a run that was cut off goes on with the setting that it had chosen, and with the
+next seed.  ``FILE.npz`` beside the file keeps the test values of single users, for
+tests of significance and for rows that are given more seeds; it can be made again and
+is not committed.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from benchmarks import limits
 from experiments import _results, report
 from experiments._problem import Problem
 from experiments._rows import Row, Table, settings_of
-from experiments._runs import run_row
+from experiments._runs import run_seeds, summary
 from experiments._tuning import tune, with_setting
 from recjax.config import to_dict
 from recjax.data import Split, data_home, find, prepare
@@ -84,7 +84,7 @@ def run_table(
       only: names of rows; empty for all.
       seeds: their number.
       out: the JSON file; None keeps nothing.
-      best_on_test: see `run_row`.
+      best_on_test: see `run_seeds`.
       force: run rows that are there again.
 
     Returns:
@@ -115,31 +115,37 @@ def run_table(
     for key, row in wanted.items():
         count = 1 if hasattr(row.model, "solve") else seeds
         identity = _identity(row, table)
-        # One that was begun was missing, or is to be run again.
-        begun = store.tuned(key, identity)
-        if force or begun or not store.holds(key, identity, count, best_on_test):
-            todo[key] = identity
+        if force or not store.holds(key, identity, count, best_on_test):
+            todo[key] = identity, count
         else:
             store.describe(key, _describe(row))
-    for key, identity in todo.items():
+    for key, (identity, count) in todo.items():
         row = wanted[key]
-        print(f"{key}", file=sys.stderr)
-        tuned = {} if force else store.tuned(key, identity)
+        if force:
+            # From here on nothing counts that was found before.
+            store.begin(key, identity)
+        tuned, runs, values = store.begun(key, identity, best_on_test)
+        there = f", with {len(runs)} of {count} seeds there" if runs else ""
+        print(f"{key}{there}", file=sys.stderr)
         if not tuned and (tuned := tune(row, problem)):
-            store.keep_tuned(key, identity | tuned)
-        entry, values = run_row(
+            store.begin(key, identity | tuned)
+        for run, users in run_seeds(
             with_setting(row, tuned["setting"]) if tuned else row,
             problem,
-            seeds=seeds,
+            range(len(runs), count),
             retrain=table.retrain,
             best_on_test=best_on_test,
-        )
+        ):
+            runs.append(run)
+            values |= users
+            store.begin(key, identity | tuned | {"runs": runs}, values)
         facts = {
             "date": datetime.date.today().isoformat(),
             "host": limits.host(),
             **environment(),
         }
-        store.add(key, identity | _describe(row) | tuned | entry | facts, values)
+        entry = identity | _describe(row) | tuned | summary(runs, values) | facts
+        store.add(key, entry, values)
     if table.claimed and todo:
         store.compare(table.claimed, table.shown[-1])
     return store.found

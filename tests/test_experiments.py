@@ -151,13 +151,13 @@ def test_looking_at_test_chooses_nothing(dataset, measured):
 
 def test_rows_that_are_there_are_not_run_again(dataset, tmp_path, monkeypatch):
     out, ran = tmp_path / "made" / "toy.json", []
-    real = _table.run_row
+    real = _table.run_seeds
 
     def counted(row, *args, **options):
         ran.append(row.model)
         return real(row, *args, **options)
 
-    monkeypatch.setattr(_table, "run_row", counted)
+    monkeypatch.setattr(_table, "run_seeds", counted)
 
     def run(table=TABLE, **options):
         ran.clear()
@@ -184,8 +184,6 @@ def test_rows_that_are_there_are_not_run_again(dataset, tmp_path, monkeypatch):
         rows = ROWS | {"MF": ROWS["MF"]._replace(**change)}
         with pytest.raises(ValueError, match=message):
             run(Table("small", rows), seeds=1)
-    with pytest.raises(ValueError, match="1 of 2 seeds"):
-        run(seeds=2)
     with pytest.raises(ValueError, match="protocol"):
         run(TABLE._replace(retrain=True), seeds=1)
     with pytest.raises(ValueError, match="perhaps popular"):
@@ -285,7 +283,7 @@ def test_a_run_that_was_cut_off_keeps_the_setting_that_it_chose(
 
     def run_cut(**options):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(_table, "run_row", cut)
+            patch.setattr(_table, "run_seeds", cut)
             run(**options)
 
     monkeypatch.setattr(_table, "tune", tune)
@@ -307,6 +305,83 @@ def test_a_run_that_was_cut_off_keeps_the_setting_that_it_chose(
         assert len(tuned) == 1
     assert json.loads(out.read_text())["rows"] == found["rows"]
     assert "begun" not in run() and tuned == []
+
+
+def test_a_row_goes_on_with_the_next_seed(dataset, measured, tmp_path, monkeypatch):
+    out, real, ran = tmp_path / "toy.json", _table.run_seeds, []
+
+    def cut_after(number):
+        def run_seeds(row, problem, seeds, **options):
+            for run in real(row, problem, seeds, **options):
+                if len(ran) == number:
+                    raise KeyboardInterrupt
+                ran.append(run[0]["seed"])
+                yield run
+
+        monkeypatch.setattr(_table, "run_seeds", run_seeds)
+        ran.clear()
+
+    def run(table=TABLE, **options):
+        options = {"only": ["MF"], "name": "toy", "best_on_test": True} | options
+        return run_table(table, dataset, **({"out": out} | options))
+
+    def same(found):
+        """As a run that was not cut off; the file and its users are one row."""
+        row, other = found["rows"]["MF"], measured[1]["rows"]["MF"]
+        for key in ("mean", "sd", "standard_error", "best_on_test"):
+            assert row[key] == other[key]
+        assert json.loads(out.read_text()) == found and "begun" not in found
+        users, others = _results.read_values(out), _results.read_values(measured[0])
+        others = {key: x for key, x in others.items() if key.startswith("MF/")}
+        assert users.keys() == others.keys()
+        assert all(np.array_equal(users[key], others[key]) for key in users)
+
+    cut_after(1)
+    with pytest.raises(KeyboardInterrupt):
+        run(seeds=2)
+    assert ran == [0] and json.loads(out.read_text())["rows"] == {}
+    cut_after(9)
+    same(run(seeds=2))
+    assert ran == [1]
+
+    # A row of one seed is given another; by force it is run anew, from the first seed,
+    # and what it was stays until it is whole.
+    out = tmp_path / "other.json"
+    one = run(seeds=1)["rows"]
+    cut_after(9)
+    same(run(seeds=2))
+    assert ran == [1]
+    one = run(seeds=1, force=True)["rows"]
+    users = _results.read_values(out)
+    cut_after(1)
+    with pytest.raises(KeyboardInterrupt):
+        run(seeds=2, force=True)
+    assert ran == [0] and json.loads(out.read_text())["rows"] == one
+    kept = _results.read_values(out)
+    assert all(np.array_equal(kept[key], users[key]) for key in users)
+    cut_after(9)
+    same(run(seeds=2))
+    assert ran == [1]
+
+    # Without the values of its users, or without a column, nothing can be added.
+    run(seeds=1, force=True)
+    out.with_suffix(".npz").unlink()
+    with pytest.raises(ValueError, match="1 of 2 seeds: --force"):
+        run(seeds=2)
+    run(seeds=1, force=True, best_on_test=False)
+    with pytest.raises(ValueError, match="1 of 2 seeds; no best epoch on test"):
+        run(seeds=2)
+    assert "best_on_test" not in run(seeds=2, best_on_test=False)["rows"]["MF"]
+    # Seeds of a retrained row share their number of epochs.
+    table, other = TABLE._replace(retrain=True), tmp_path / "retrained.json"
+    cut_after(1)
+    with pytest.raises(KeyboardInterrupt):
+        run(table, seeds=2, out=other)
+    cut_after(9)
+    run(table, seeds=2, out=other)
+    assert ran == [0, 1]
+    with pytest.raises(ValueError, match="2 of 3 seeds: --force"):
+        run(table, seeds=3, out=other, best_on_test=False)
 
 
 @pytest.mark.parametrize("retrain", [False, True])
