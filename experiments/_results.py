@@ -93,7 +93,7 @@ class Store:
             what is missing cannot be added.
         """
         row = self.found["rows"].get(name)
-        if row is None or _is_of(self.found.get("begun", {}).get(name), identity):
+        if row is None or _matching(self.found.get("begun", {}), name, identity):
             return False
         wrong = [
             f"{key} {row.get(key)}"
@@ -126,10 +126,12 @@ class Store:
           What is there; nothing of another model or settings, and no seeds where the
           values of their users are gone or where all are retrained together.
         """
-        entry, place = self.found.get("begun", {}).get(name), f"begun/{name}/"
-        if not _is_of(entry, identity):
-            entry, place = self.found["rows"].get(name), f"{name}/"
-        if self._path is None or entry is None or not _is_of(entry, identity):
+        place = f"begun/{name}/"
+        entry = _matching(self.found.get("begun", {}), name, identity)
+        if not entry:
+            place = f"{name}/"
+            entry = _matching(self.found["rows"], name, identity)
+        if self._path is None or not entry:
             return Begun({}, [], {})
         tuned = {key: entry[key] for key in TUNED if key in entry}
         runs = list(entry.get("runs", []))
@@ -227,7 +229,7 @@ class Store:
         kept = {key: x for key, x in old.items() if not key.startswith(tuple(places))}
         for place, values in places.items():
             kept |= {f"{place}{key}": array for key, array in values.items()}
-        if kept.keys() | old.keys():
+        if kept or old:
             _write_arrays(self._path.with_suffix(".npz"), kept)
 
     def _write(self) -> None:
@@ -235,9 +237,12 @@ class Store:
             write_json(self._path, self.found)
 
 
-def _is_of(entry: Mapping[str, Any] | None, identity: Mapping[str, Any]) -> bool:
-    """Whether an entry is there, and has this model and these settings."""
-    return entry is not None and all(entry.get(k) == x for k, x in identity.items())
+def _matching(
+    entries: Mapping[str, Any], name: str, identity: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The entry of a row if it has this model and these settings, or nothing."""
+    entry = entries.get(name, {})
+    return entry if all(entry.get(k) == x for k, x in identity.items()) else {}
 
 
 def read_values(path: Path) -> dict[str, np.ndarray]:

@@ -197,8 +197,8 @@ def summary(
     """Means, spreads and seconds of a row.
 
     Args:
-      runs: of its seeds, from 0 on, and
-      values: of single users, both from `run_seeds`.
+      runs: of its seeds, from 0 on, see `run_seeds`.
+      values: of single users in these runs.
 
     Returns:
       What the file keeps of the row, the runs included.
