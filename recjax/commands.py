@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Generator, Sequence
 from typing import Any
 
@@ -45,8 +46,10 @@ from recjax.types import Spec
 
 def run(name: str, words: Sequence[str]) -> int:
     """Runs a command and returns its exit code."""
-    # What Orbax logs as an error comes back as an exception too.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # What Orbax, and its reads that were given up, log comes back as an exception too.
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     with _warnings_as_lines():
         try:
             return _run(name, words)

@@ -432,6 +432,41 @@ def test_a_damaged_checkpoint_is_passed_over_in_one_line(capsys, run, tmp_path):
     assert line.startswith("recjax: checkpoint of epoch 2 is damaged")
 
 
+# What Orbax's reads leave behind when one of them fails, if they are late.
+GIVEN_UP = """
+import asyncio
+from recjax.checkpoint import Checkpoints
+
+restore = Checkpoints.restore
+
+async def read():
+    raise ValueError("given up")
+
+async def read_all():
+    asyncio.create_task(read())
+    await asyncio.sleep(0)
+
+class Callback:
+    def __del__(self):
+        self.loop.call_soon_threadsafe(print)
+
+def restore_noisily(*args, **options):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(read_all())
+    loop.close()
+    read()
+    Callback().loop = loop
+    return restore(*args, **options)
+
+Checkpoints.restore = restore_noisily
+"""
+
+
+def test_reads_that_are_given_up_say_nothing_more(run):
+    done = process("evaluate", str(Path(run).resolve()), "--json", before=GIVEN_UP)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def process(*words, before="", **options):
     """A command in a process of its own, after some lines of Python."""
     code = f"import sys\n{before}\nfrom recjax.cli import main\nmain()"
