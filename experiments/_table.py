@@ -6,10 +6,10 @@ A module gives a `Table` of rows, models with their settings, and calls `main`:
 
 Each seed of a row is trained on the training part, its epoch chosen on the validation
 part, and scored once on the test part.  A row that the file holds already is not run
-again; a run that was cut off goes on with the setting that it had chosen, and with the
-next seed.  ``FILE.npz`` beside the file keeps the test values of single users, for
-tests of significance and for rows that are given more seeds; it can be made again and
-is not committed.
+again; a run that was cut off goes on within its tuning, with the setting that it had
+chosen, and with the next seed.  ``FILE.npz`` beside the file keeps the test values of
+single users, for tests of significance and for rows that are given more seeds; it can
+be made again and is not committed.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import datetime
 import difflib
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -121,14 +122,17 @@ def run_table(
             store.describe(key, _describe(row))
     for key, (identity, count) in todo.items():
         row = wanted[key]
+        folder = _tuning_folder(out, key, identity, problem)
         if force:
             # From here on nothing counts that was found before.
             store.begin(key, identity)
+            _remove(folder)
         tuned, runs, values = store.begun(key, identity, best_on_test)
         there = f", with {len(runs)} of {count} seeds there" if runs else ""
         print(f"{key}{there}", file=sys.stderr)
-        if not tuned and (tuned := tune(row, problem)):
+        if not tuned and (tuned := tune(row, problem, folder)):
             store.begin(key, identity | tuned)
+        _remove(folder)
         for run, users in run_seeds(
             with_setting(row, tuned["setting"]) if tuned else row,
             problem,
@@ -151,6 +155,22 @@ def run_table(
     if table.claimed and todo:
         store.compare(table.claimed, table.shown[-1])
     return store.found
+
+
+def _tuning_folder(
+    out: Path | None, name: str, identity: dict[str, Any], problem: Problem
+) -> Path | None:
+    """Where the tuning of a row is kept on the way, beside the file."""
+    if out is None:
+        return None
+    what = [name, identity, problem.facts()["split_hash"]]
+    digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+    return out.with_suffix(f".{digest[:12]}.tuning")
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def dataset_folder(table: Table, data_dir: Path) -> Path:

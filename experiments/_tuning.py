@@ -1,9 +1,11 @@
 """How the setting of a row is chosen on valid."""
 
+import contextlib
 import functools
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,32 +13,37 @@ import numpy as np
 from experiments._problem import Problem
 from experiments._progress import show_settings
 from experiments._rows import Row, configured, settings_of
+from recjax.checkpoint import Checkpoints
 from recjax.training import make_optimizer, study
 
+# Epochs between two checkpoints: all states of a grid may be some gigabytes.
+_CHECKPOINT_EVERY = 5
 
-def tune(row: Row, problem: Problem) -> dict[str, Any]:
+
+def tune(row: Row, problem: Problem, folder: Path | None = None) -> dict[str, Any]:
     """Compares the settings of a row's grid on valid.
 
     Args:
       row: with a grid, or without one.
       problem: the data.
+      folder: where trainings are saved, and resumed from; it is for this row on these
+        data alone.
 
     Returns:
-      What the file keeps: the best setting, and the value of each; nothing where there
-      is no grid.
+      What the file keeps: the best setting, the value of each, and the seconds where
+      nothing was resumed; nothing where there is no grid.
     """
     if not row.grid:
         return {}
-    start = time.perf_counter()
-    is_closed = hasattr(row.model, "solve")
-    values = (_try_closed if is_closed else _try_trained)(row, problem)
+    start, resumed = time.perf_counter(), folder is not None and folder.exists()
+    if hasattr(row.model, "solve"):
+        values = _try_closed(row, problem)
+    else:
+        values = _try_trained(row, problem, folder)
     setting = row.grid[int(np.argmax(values))]
     print(f"  {f'best of {len(values)}: {dict(setting)}':<76}", file=sys.stderr)
-    return {
-        "setting": dict(setting),
-        "grid_valid": values,
-        "tuning_seconds": time.perf_counter() - start,
-    }
+    found = {"setting": dict(setting), "grid_valid": values}
+    return found if resumed else found | {"tuning_seconds": time.perf_counter() - start}
 
 
 def with_setting(row: Row, setting: Mapping[str, float]) -> Row:
@@ -59,9 +66,9 @@ def _try_closed(row: Row, problem: Problem) -> list[float]:
     return values
 
 
-def _try_trained(row: Row, problem: Problem) -> list[float]:
+def _try_trained(row: Row, problem: Problem, folder: Path | None) -> list[float]:
     """What each setting of a trained model gives on valid, all in one program."""
-    training = settings_of(row, 0)
+    training = settings_of(row, 0, checkpoint_every=_CHECKPOINT_EVERY)
     spec, context = problem.context(row, merged=False)
     num_rows = context.users.shape[0]
 
@@ -69,13 +76,18 @@ def _try_trained(row: Row, problem: Problem) -> list[float]:
         adam = make_optimizer(training, num_rows, setting.get("learning_rate"))
         return configured(row.model, setting), adam
 
-    found = study(
-        make,
-        row.grid,
-        context,
-        spec,
-        training=training,
-        valid=problem.valid,
-        on_epoch=functools.partial(show_settings, by=training.select_by),
-    )
+    with contextlib.ExitStack() as stack:
+        checkpoints = None
+        if folder is not None:
+            checkpoints = stack.enter_context(Checkpoints(folder, keep=1))
+        found = study(
+            make,
+            row.grid,
+            context,
+            spec,
+            training=training,
+            valid=problem.valid,
+            checkpoints=checkpoints,
+            on_epoch=functools.partial(show_settings, by=training.select_by),
+        )
     return [run.best_value for run in found.runs]

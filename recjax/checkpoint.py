@@ -128,7 +128,8 @@ class Checkpoints:
         Args:
           like: a pytree of arrays with the shapes and types to be read, and where
             each is to lie, whatever devices wrote it; it may be abstract
-            (`jax.eval_shape`).
+            (`jax.eval_shape`).  A function makes it from the record, where shapes
+            are not known before.
           expect: entries that the record must have, such as the configuration and
             the data's hash.
 
@@ -140,7 +141,6 @@ class Checkpoints:
             checkpoints and all of them are damaged.
         """
         skipped: dict[int, str] = {}
-        shapes = jax.tree.map(_shape, like)
         for epoch in reversed(self.epochs()):
             try:
                 record = self._read(epoch, record=ocp.args.JsonRestore())["record"]
@@ -150,6 +150,8 @@ class Checkpoints:
                 continue
             _check_expected(found, expect, epoch)
             try:
+                form = like(record) if callable(like) else like
+                shapes = jax.tree.map(_shape, form)
                 tree = self._read(epoch, tree=ocp.args.StandardRestore(shapes))["tree"]
                 digest = tree_digest(tree)
             except Exception as error:
@@ -252,12 +254,13 @@ def _word_sums(arrays: list[jax.Array]) -> list[jax.Array]:
 
 def _check_expected(found: dict[str, Any], expect: dict[str, Any], epoch: int) -> None:
     for name, value in expect.items():
-        if found[name] == value:
+        saved = found.get(name)
+        if saved == value:
             continue
-        if isinstance(value, dict) and isinstance(found[name], dict):
-            _check_expected(found[name], value, epoch)
+        if isinstance(value, dict) and isinstance(saved, dict):
+            _check_expected(saved, value, epoch)
         raise ValueError(
-            f"the checkpoint of epoch {epoch} has {name} {found[name]!r}, this run has "
+            f"the checkpoint of epoch {epoch} has {name} {saved!r}, this run has "
             f"{value!r}: resume with the same, or choose another folder"
         )
 

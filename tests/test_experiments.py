@@ -12,6 +12,7 @@ from experiments import (
     _films,
     _results,
     _table,
+    _tuning,
     movielens_language,
     movielens_language_picture,
     movielens_text,
@@ -305,6 +306,42 @@ def test_a_run_that_was_cut_off_keeps_the_setting_that_it_chose(
         assert len(tuned) == 1
     assert json.loads(out.read_text())["rows"] == found["rows"]
     assert "begun" not in run() and tuned == []
+
+
+def test_a_tuning_that_was_cut_off_goes_on(dataset, tmp_path, monkeypatch):
+    def table_of(*rates):
+        grid = product(learning_rate=rates, l2=(1e-4,))
+        return Table("small", {"MF": ROWS["MF"]._replace(grid=grid)})
+
+    def run(table, out=None, **options):
+        options = {"name": "toy", "seeds": 1, "out": out} | options
+        return run_table(table, dataset, **options)["rows"]["MF"]
+
+    def cut(epoch, records, *, by):
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    def run_cut(table, out, **options):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(_tuning, "show_settings", cut)
+            run(table, out, **options)
+        assert len(list(tmp_path.glob(f"{out.stem}.*.tuning/2/tree"))) == 1
+
+    monkeypatch.setattr(_tuning, "_CHECKPOINT_EVERY", 2)
+    table, out = table_of(1e-4, 0.02), tmp_path / "toy.json"
+    whole = run(table)
+    run_cut(table, out)
+    found = run(table, out)
+    for key in ("setting", "grid_valid", "mean"):
+        assert found[key] == whole[key]
+    # The seconds of a part are not those of all.
+    assert "tuning_seconds" in whole and "tuning_seconds" not in found
+    assert not list(tmp_path.glob("*.tuning"))
+    # It begins anew by force, and with another grid.
+    run_cut(table, out, force=True)
+    assert "tuning_seconds" in run(table, out, force=True)
+    run_cut(table, tmp_path / "other.json")
+    assert "tuning_seconds" in run(table_of(1e-4, 0.1), tmp_path / "other.json")
 
 
 def test_a_row_goes_on_with_the_next_seed(dataset, measured, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from recjax.checkpoint import Checkpoints
 from recjax.data import make_context, split, synthetic
 from recjax.graphs import drop_edges
 from recjax.lists import item_lists
@@ -168,6 +169,72 @@ def test_runs_that_have_stopped_leave_the_program(context, valid):
         if 2 * going <= size:
             size, programs = going, programs + 1
     assert len(traced) == programs > 2
+
+
+class CutOffError(Exception):
+    """In place of a process that is killed."""
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_a_study_that_was_cut_off_ends_where_it_would_have(
+    context, valid, tmp_path, every
+):
+    training = Training(
+        epochs=14, batch_size=64, patience=3, evaluate_every=2, checkpoint_every=every
+    )
+
+    def run(seen, cut=None, checkpoints=None):
+        def on_epoch(epoch, records):
+            seen.append((epoch, records))
+            if epoch == cut:
+                raise CutOffError
+
+        return study(
+            lightgcn,
+            SETTINGS,
+            context,
+            SPEC,
+            seeds=SEEDS,
+            training=training,
+            valid=valid,
+            checkpoints=checkpoints,
+            fingerprint={"data": "small"},
+            on_epoch=on_epoch,
+        )
+
+    expected_seen = []
+    expected = run(expected_seen)
+    going = [sum(map(bool, records)) for _, records in expected_seen]
+    # It is cut off in the whole program, in the smaller one, and when all is done.
+    whole, smaller = going.index(4) + 2, len(going)
+    assert going[0] == 4 and going[-1] <= 2 and going[smaller - 1] <= 2
+    for cut in (whole, smaller):
+        with Checkpoints(tmp_path) as checkpoints, pytest.raises(CutOffError):
+            run([], cut, checkpoints)
+    for _ in range(2):
+        seen = []
+        with Checkpoints(tmp_path) as checkpoints:
+            found = run(seen, checkpoints=checkpoints)
+        assert seen == expected_seen
+        assert found.runs == expected.runs
+        jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+
+
+def test_checkpoints_of_another_study_are_refused(context, tmp_path):
+    def run(settings, seeds=SEEDS, **options):
+        with Checkpoints(tmp_path) as checkpoints:
+            study(
+                lightgcn, settings, context, SPEC, seeds=seeds,
+                training=Training(epochs=1), checkpoints=checkpoints, **options,
+            )  # fmt: skip
+
+    run(SETTINGS)
+    with pytest.raises(ValueError, match=r"has settings .*0\.25"):
+        run([SETTINGS[1], SETTINGS[1]])
+    with pytest.raises(ValueError, match="has seeds"):
+        run(SETTINGS, seeds=(0, 1))
+    with pytest.raises(ValueError, match="has data None"):
+        run(SETTINGS, fingerprint={"data": "other"})
 
 
 def test_looks_that_are_rare_and_pairs_by_user(context, valid):

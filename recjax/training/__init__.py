@@ -11,7 +11,8 @@ from recjax.training._fit import (
 )
 from recjax.training._local import Sampled, Share, draw_share, share_gradient
 from recjax.training._stream import make_streamed_epoch
-from recjax.training._study import Run, Study, make_study_epoch, study
+from recjax.training._study import Study, make_study_epoch, study
+from recjax.training._study_runs import Run
 
 __all__ = [
     "Record",

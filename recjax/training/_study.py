@@ -1,6 +1,5 @@
 """Many runs as one compiled program: seeds and settings side by side."""
 
-import dataclasses
 import functools
 import statistics
 from collections.abc import Callable, Sequence
@@ -10,31 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from recjax.checkpoint import Checkpoints
 from recjax.training._epoch import Precision, init_state, make_epoch
 from recjax.training._fit import Record, Training, _means, _validate
+from recjax.training._study_runs import Held, Progress, Run, restore, save, take
 from recjax.training._study_scorer import Bundle, Make, Setting, scorer_of
 from recjax.types import Context, ItemLists, Params, Spec
-
-
-class Run(NamedTuple):
-    """One run of a study.
-
-    Attributes:
-      setting: as it was given.
-      seed: of parameters, order, negatives and dropout.
-      best_epoch: chosen on the validation part, or the last; 0 where there was none.
-      best_value: of ``training.select_by`` there; -inf where nothing was evaluated.
-      records: one an epoch, until the run stopped.
-      stopped: ``"epochs"`` (all done), ``"patience"``, or ``"not finite"``: the loss
-        of the next epoch was not.
-    """
-
-    setting: Setting
-    seed: int
-    best_epoch: int
-    best_value: float
-    records: list[Record]
-    stopped: str
 
 
 class Study(NamedTuple):
@@ -50,7 +30,7 @@ class Study(NamedTuple):
 
     def params_of(self, run: int) -> Params:
         """The parameters of one run, by its place in ``runs``."""
-        return _take(self.params, run)
+        return take(self.params, run)
 
     def summary(self) -> list[dict[str, Any]]:
         """For each setting, mean and deviation over its seeds of the best value.
@@ -120,6 +100,8 @@ def study(
     seeds: Sequence[int] = (0,),
     training: Training = Training(),  # noqa: B008 - frozen
     valid: ItemLists | None = None,
+    checkpoints: Checkpoints | None = None,
+    fingerprint: dict[str, Any] | None = None,
     on_epoch: Callable[[int, list[Record | None]], None] = lambda epoch, records: None,
 ) -> Study:
     """Trains every setting with every seed, all in one compiled program.
@@ -128,7 +110,9 @@ def study(
     rounding of float32: the same epochs, validation metrics, choice and patience.  A
     run that has stopped keeps its best parameters; when half of the runs have stopped
     the others go on in a smaller program, which is compiled then.  Where `fit` raises,
-    because a loss is not finite, the run alone stops, and says so.
+    because a loss is not finite, the run alone stops, and says so.  With checkpoints,
+    a study that was cut off anywhere goes on where it was, and ends bit for bit where
+    it would have ended.
 
     Args:
       make: from a setting to a model and an optax optimizer.  Within it the scalars
@@ -142,15 +126,18 @@ def study(
       training: settings that all runs share; its learning rate and seed are not used.
       valid: each user's validation items, for choosing the epoch; None trains for all
         epochs and keeps the last.
+      checkpoints: where the study is saved, and resumed from.
+      fingerprint: what must be the same to resume, beside settings and seeds: what
+        ``make`` makes, ``training``, and the data.
       on_epoch: called after every epoch with its number and the records of the runs,
-        None for those that have stopped.
+        None for those that have stopped; on resumption with the earlier ones first.
 
     Returns:
       The runs, and their parameters.
 
     Raises:
       ValueError: there is no setting or seed, they are not scalars of one structure,
-        or a seed is repeated.
+        a seed is repeated, or the checkpoints belong to another study.
 
     Examples:
       >>> import optax
@@ -194,20 +181,25 @@ def study(
             in_axes=(0, 0, None),
         )
     )
+    runs, places = [Progress(*of) for of in named], np.arange(len(named))
     # Donation would overwrite what `best` still points at.
-    best = jax.tree.map(jnp.copy, states.params)
-    runs = [_Progress(setting, seed) for setting, seed in named]
-    # The runs of the program, by place; the others have stopped.
-    places = np.arange(len(runs))
-    for epoch in range(1, training.epochs + 1):
+    held = Held(0, runs, places, states, best=jax.tree.map(jnp.copy, states.params))
+    fingerprint = fingerprint or {}
+    if checkpoints is not None:
+        held = restore(checkpoints, held, fingerprint)
+    done, runs, places, states, best = held
+    for epoch in range(1, done + 1):
+        on_epoch(epoch, [run.record_of(epoch) for run in runs])
+    stacked = take(stacked, places)
+    for epoch in range(done + 1, training.epochs + 1):
         for run in runs:
-            if run.stopped is None and run.waited >= training.patience:
-                run.stopped = "patience"
+            if not run.goes_on(training):
+                run.stopped = run.stopped or "patience"
         going = np.array([runs[place].stopped is None for place in places])
         if not going.any():
             break
         if 2 * going.sum() <= len(places):
-            states, stacked = _take((states, stacked), np.flatnonzero(going))
+            states, stacked = take((states, stacked), np.flatnonzero(going))
             places = places[going]
         states, logs = run_epoch(states, stacked, context)
         logs = jax.device_get(logs)
@@ -219,71 +211,31 @@ def study(
         )
         embedded = embed(stacked, states.params, context) if look else None
         better = np.zeros(len(places), bool)
-        records: list[Record | None] = [None] * len(runs)
         for row, place in enumerate(places):
             run = runs[place]
             if run.stopped:
                 continue
             scores = {}
             if look and valid is not None:
-                bundle = _take(Bundle(stacked, states.params, embedded), row)
+                bundle = take(Bundle(stacked, states.params, embedded), row)
                 scores = _validate(
                     scorer_of(make, bundle), bundle, context, valid, training
                 )
             better[row] = run.note(epoch, scores, training, valid is None)
             means = _means({name: values[row] for name, values in logs.items()})
-            record = Record(epoch, means, scores, run.best_epoch)
-            records[place] = record
-            run.records.append(record)
+            run.records.append(Record(epoch, means, scores, run.best_epoch))
         if better.any():
             best = _keep(best, states.params, places, better)
-        on_epoch(epoch, records)
+        on_epoch(epoch, [run.record_of(epoch) for run in runs])
+        if checkpoints is not None and (
+            epoch % training.checkpoint_every == 0
+            or epoch == training.epochs
+            or not any(run.goes_on(training) for run in runs)
+        ):
+            save(checkpoints, Held(epoch, runs, places, states, best), fingerprint)
+    if checkpoints is not None:
+        checkpoints.wait()
     return Study([run.finish() for run in runs], best)
-
-
-@dataclasses.dataclass
-class _Progress:
-    """A run on its way: the choice that `fit` makes, for one of many."""
-
-    setting: Setting
-    seed: int
-    best_epoch: int = 0
-    best_value: float = -np.inf
-    waited: int = 0
-    stopped: str | None = None
-    records: list[Record] = dataclasses.field(default_factory=list)
-
-    def note(
-        self, epoch: int, scores: dict[str, float], training: Training, last: bool
-    ) -> bool:
-        """Takes an epoch in; whether its parameters are the best so far."""
-        if last:
-            self.best_epoch = epoch
-            return True
-        if not scores:
-            return False
-        if scores[training.select_by] > self.best_value:
-            self.best_value, self.best_epoch = scores[training.select_by], epoch
-            self.waited = 0
-            return True
-        self.waited += 1
-        return False
-
-    def finish(self) -> Run:
-        """What is returned of it."""
-        return Run(
-            self.setting,
-            self.seed,
-            self.best_epoch,
-            self.best_value,
-            self.records,
-            self.stopped or "epochs",
-        )
-
-
-def _take(tree: Any, rows: Any) -> Any:
-    """Some of the runs, or one of them."""
-    return jax.tree.map(lambda leaf: leaf[rows], tree)
 
 
 @functools.partial(jax.jit, donate_argnums=0)
