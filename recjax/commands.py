@@ -46,11 +46,7 @@ from recjax.types import Spec
 
 def run(name: str, words: Sequence[str]) -> int:
     """Runs a command and returns its exit code."""
-    # What Orbax, and its reads that were given up, log comes back as an exception too.
-    for logger in ("absl", "asyncio"):
-        logging.getLogger(logger).setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-    with _warnings_as_lines():
+    with _plain_stderr():
         try:
             return _run(name, words)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
@@ -94,16 +90,23 @@ def _parse(command: type, default: Any, words: Sequence[str], name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _warnings_as_lines() -> Generator[None]:
-    """Shows what the package warns of, such as a damaged checkpoint, on stderr."""
+def _plain_stderr() -> Generator[None]:
+    """Keeps stderr to what the package warns of, such as a damaged checkpoint.
+
+    Orbax gives up at the first file that it cannot read or write, which is an
+    exception.  What it and its other reads say of it later is not shown, as they log
+    it, are never awaited, or find their loop closed.
+    """
     before = sys.unraisablehook
 
     def show(lost: Any) -> None:
-        # Orbax gives up at the first file it cannot read or write, and the callbacks
-        # of the others find their loop closed.
         if str(lost.exc_value) != "Event loop is closed":
             before(lost)
 
+    # These two stay so when the command has ended: reads may be as late as that.
+    for logger in ("absl", "asyncio"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     log, handler = logging.getLogger("recjax"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter("recjax: %(message)s"))
     propagate, log.propagate = log.propagate, False
