@@ -56,11 +56,10 @@ BM3 is better without the features (.079) than with images (.074), with audio (.
 with both (.067): what this copy has of them harms it, and the text of the papers is
 missing.  Features that are standardised, or learn as in its released code, are of
 little help on valid (NDCG@20 .0286 after 40 and .0307 after 60 epochs).  DiffMM is
-.0016 below the figure of its paper less two standard errors (three seeds, for they take
-25 minutes each on one core); without audio it is .0067 lower still (two seeds), so that
-the missing text may well be the rest.  By the epoch that is best on test, as its paper
-has it, it is .1036, .1055 when tuned, and its released code on the same features .1070;
-the figure less two standard errors is .1049.
+.0018 below the figure of its paper less two standard errors, .1049; without audio it is
+.0066 lower still (two seeds), so that the missing text may well be the rest.  By the
+epoch that is best on test, as in its paper, it is .1036, .1055 when tuned, and its
+released code on the same features .1070.
 
 MMGCN, whose step computes all nodes whatever its batch, has batches of 4,096.  It
 first learns what is popular, is best soon after, and then gets worse: from tables of
@@ -86,8 +85,8 @@ on test once, and gave .1128 (sd .0031) and .0480 (sd .0007), as much as without
 Training on a graph without the edges of the batch (5 ways) was worse on valid.  Their
 code is not kept, so that no command here gives these figures, nor those of item
 numbers, of Retail Rocket, of MMHCL with 1,024 rows and of looks at valid above.  The
-three seeds of DiffMM, and the last one of SGL, ran in processes of their own, and were
-put together.
+last seed of SGL ran in a process of its own, and was put to the others.  Rows that are
+not in the table have not been run.
 """
 
 from collections.abc import Sequence
